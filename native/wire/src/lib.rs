@@ -1,0 +1,25 @@
+//! HTTP/1.1, HTTP/2 and gRPC framing as sans-I/O state machines: bytes in, events out; answers in, bytes out.
+//!
+//! [`Connection`] is the whole surface. It knows limits as numbers and nothing of models, sockets or clocks: time is
+//! an argument. The first bytes choose the protocol (the HTTP/2 preface, or else HTTP/1).
+#![forbid(unsafe_code)]
+
+mod connection;
+mod event;
+mod grpc;
+mod head;
+mod hpack;
+mod http1;
+mod http2;
+mod limits;
+mod output;
+mod payload;
+mod reply;
+
+pub use connection::Connection;
+pub use event::{CloseReason, Event, StreamId, Violation};
+pub use head::{Head, HeadBuilder, Method, Version};
+pub use limits::Limits;
+pub use output::Output;
+pub use payload::Payload;
+pub use reply::{GrpcStatus, Reply};

@@ -21,5 +21,5 @@ pub use event::{CloseReason, Event, StreamId, Violation};
 pub use head::{Head, HeadBuilder, Method, Version};
 pub use limits::Limits;
 pub use output::Output;
-pub use payload::Payload;
+pub use payload::{Payload, Piece};
 pub use reply::{GrpcStatus, Reply};

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 /// Shared slices shorter than this are copied: a copy costs less than a piece of its own in `writev`.
-const SHARED_BYTES_MIN: usize = 1_024;
+pub(crate) const SHARED_BYTES_MIN: usize = 1_024;
 
 /// The bytes of one answer, built by an encoder and taken by the connection. Reusable: [`clear`](Payload::clear)
 /// keeps the buffer.

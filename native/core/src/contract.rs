@@ -1,0 +1,243 @@
+//! What a model takes and gives, and the checks that keep everything else away from its batches.
+
+use crate::tensor::element_count;
+use crate::{Datatype, Limits, Reason, Refusal, Tensor};
+
+/// Size of one axis in a contract.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Axis {
+    /// Always this many.
+    Fixed(i64),
+    /// Free; the name is the model's, or empty.
+    Symbol(Box<str>),
+}
+
+impl Axis {
+    /// As metadata shows it: -1 where free.
+    #[must_use]
+    pub fn size(&self) -> i64 {
+        match self {
+            Self::Fixed(size) => *size,
+            Self::Symbol(_) => -1,
+        }
+    }
+}
+
+/// One input or output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Name in the model.
+    pub name: Box<str>,
+    /// Element type.
+    pub datatype: Datatype,
+    /// All axes, the batch axis included; empty for a scalar.
+    pub axes: Box<[Axis]>,
+    /// Input: has a default in the model and may be left out.
+    pub optional: bool,
+    /// Output: one label per column, where the model has them (ZipMap); clients see them in the metadata.
+    pub labels: Option<Box<[Box<str>]>>,
+}
+
+impl TensorSpec {
+    /// The shape as metadata shows it.
+    #[must_use]
+    pub fn metadata_shape(&self) -> Vec<i64> {
+        self.axes.iter().map(Axis::size).collect()
+    }
+}
+
+/// How requests share runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Batching {
+    /// The first axis of every input and output counts rows; any number of rows of one shape class run together.
+    Rows,
+    /// One request a run, for this reason.
+    Alone(Box<str>),
+}
+
+/// Inputs, outputs and batching of one model version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contract {
+    /// The model's name, for texts.
+    pub model: Box<str>,
+    /// In the model's order.
+    pub inputs: Box<[TensorSpec]>,
+    /// In the model's order.
+    pub outputs: Box<[TensorSpec]>,
+    /// How requests share runs.
+    pub batching: Batching,
+}
+
+impl Contract {
+    /// Position of the input of this name.
+    pub fn input(&self, name: &[u8]) -> Option<usize> {
+        self.inputs.iter().position(|spec| spec.name.as_bytes() == name)
+    }
+
+    /// Position of the output of this name.
+    pub fn output(&self, name: &[u8]) -> Option<usize> {
+        self.outputs.iter().position(|spec| spec.name.as_bytes() == name)
+    }
+
+    /// Whether requests of several callers may run together.
+    #[must_use]
+    pub fn is_batched(&self) -> bool {
+        self.batching == Batching::Rows
+    }
+
+    /// Checks datatype and shape of one input before any of its bytes is looked at.
+    ///
+    /// # Errors
+    /// `TensorTooLarge`, `DatatypeMismatch`, `ShapeMismatch`, in this order.
+    pub fn check_head(&self, input: usize, datatype: Datatype, shape: &[i64], limits: &Limits) -> Result<(), Refusal> {
+        let spec = &self.inputs[input];
+        let (name, model) = (&spec.name, &self.model);
+        if shape.len() as u64 > limits.tensor_rank_max {
+            let text = format!(
+                "input '{name}' has rank {}, at most {} are allowed; reshape it",
+                shape.len(),
+                limits.tensor_rank_max
+            );
+            return Err(Refusal::new(Reason::TensorTooLarge, text));
+        }
+        if let Some(index) = shape.iter().position(|&size| size < 0) {
+            let text = format!(
+                "unexpected shape for input '{name}' for model '{model}'. Expected {}, got {}; axis {index} is negative, sizes from 0 are allowed",
+                list(&spec.metadata_shape()),
+                list(shape)
+            );
+            return Err(Refusal::new(Reason::ShapeMismatch, text));
+        }
+        if element_count(shape).is_none_or(|count| count > limits.tensor_elements_max) {
+            let text = format!(
+                "input '{name}' of shape {} has more than {} elements, which is the most allowed; split the request",
+                list(shape),
+                limits.tensor_elements_max
+            );
+            return Err(Refusal::new(Reason::TensorTooLarge, text));
+        }
+        if datatype != spec.datatype {
+            let text = format!(
+                "inference input '{name}' data-type is '{datatype}', but model '{model}' expects '{}'; convert it first",
+                spec.datatype
+            );
+            return Err(Refusal::new(Reason::DatatypeMismatch, text));
+        }
+        let fits = shape.len() == spec.axes.len()
+            && spec.axes.iter().zip(shape).all(|(axis, &size)| !matches!(axis, Axis::Fixed(fixed) if *fixed != size));
+        if !fits {
+            let text = format!(
+                "unexpected shape for input '{name}' for model '{model}'. Expected {}, got {}; send the expected sizes, -1 stands for any",
+                list(&spec.metadata_shape()),
+                list(shape)
+            );
+            return Err(Refusal::new(Reason::ShapeMismatch, text));
+        }
+        Ok(())
+    }
+
+    /// Checks that all inputs are there and agree, and counts the rows of the request: the size of the first axis, or
+    /// 1 where requests run alone. `inputs` are in the contract's order, heads already checked.
+    ///
+    /// # Errors
+    /// `UnknownTensor` for a missing input, `ByteSizeMismatch`, `ShapeMismatch` where inputs differ in rows,
+    /// `TooManyRows`, `TensorTooLarge` for a row that no batch can hold.
+    pub fn check_set(&self, inputs: &[Option<Tensor>], limits: &Limits) -> Result<u32, Refusal> {
+        self.check_all_given(inputs)?;
+        for (spec, tensor) in self.inputs.iter().zip(inputs) {
+            if let (Some(tensor), Some(element_bytes)) = (tensor, spec.datatype.element_bytes()) {
+                let expected = element_count(&tensor.shape).unwrap_or(u64::MAX).saturating_mul(element_bytes as u64);
+                if expected != tensor.data.len() as u64 {
+                    return Err(self.byte_size(spec, expected, tensor.data.len() as u64));
+                }
+            }
+        }
+        if !self.is_batched() {
+            return Ok(1);
+        }
+        let mut rows: Option<(&TensorSpec, i64)> = None;
+        for (spec, tensor) in self.inputs.iter().zip(inputs) {
+            let Some(&count) = tensor.as_ref().and_then(|tensor| tensor.shape.first()) else { continue };
+            match rows {
+                Some((first, expected)) if expected != count => {
+                    let text = format!(
+                        "unexpected shape for input '{}' for model '{}'. Expected {expected} rows as in '{}', got {count}; send the same number of rows in every input",
+                        spec.name, self.model, first.name
+                    );
+                    return Err(Refusal::new(Reason::ShapeMismatch, text));
+                }
+                Some(_) => {}
+                None => rows = Some((spec, count)),
+            }
+        }
+        let rows = rows.map_or(1, |(_, rows)| rows);
+        if rows as u64 > limits.request_rows_max {
+            let text = format!(
+                "inference request batch-size must be <= {} for '{}', {rows} found; split the request",
+                limits.request_rows_max, self.model
+            );
+            return Err(Refusal::new(Reason::TooManyRows, text));
+        }
+        self.check_row_bytes(inputs, rows, limits)?;
+        Ok(rows as u32)
+    }
+
+    /// The refusal of a tensor whose bytes do not match its shape.
+    #[must_use]
+    pub fn byte_size(&self, spec: &TensorSpec, expected: u64, found: u64) -> Refusal {
+        let text = format!(
+            "input byte size mismatch for input '{}' for model '{}'. Expected {expected}, got {found}; send the bytes its shape needs",
+            spec.name, self.model
+        );
+        Refusal::new(Reason::ByteSizeMismatch, text)
+    }
+
+    fn check_all_given(&self, inputs: &[Option<Tensor>]) -> Result<(), Refusal> {
+        let given = inputs.iter().flatten().count();
+        let missing: Vec<&str> = self
+            .inputs
+            .iter()
+            .zip(inputs)
+            .filter(|(spec, tensor)| tensor.is_none() && !spec.optional)
+            .map(|(spec, _)| spec.name.as_ref())
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let text = format!(
+            "expected {} inputs but got {given} inputs for model '{}', '{}' is missing; add it",
+            self.inputs.iter().filter(|spec| !spec.optional).count(),
+            self.model,
+            missing.join("', '")
+        );
+        Err(Refusal::new(Reason::UnknownTensor, text))
+    }
+
+    fn check_row_bytes(&self, inputs: &[Option<Tensor>], rows: i64, limits: &Limits) -> Result<(), Refusal> {
+        let bytes: usize = inputs.iter().flatten().map(|tensor| tensor.data.len()).sum();
+        let row_bytes = bytes as u64 / rows.max(1) as u64;
+        if row_bytes > limits.batch_bytes_max {
+            let text = format!(
+                "one row has {row_bytes} bytes, at most {} are allowed; send smaller rows or raise batch_bytes_max",
+                limits.batch_bytes_max
+            );
+            return Err(Refusal::new(Reason::TensorTooLarge, text));
+        }
+        Ok(())
+    }
+}
+
+/// `[1,-1]`, as texts write shapes.
+#[must_use]
+pub fn list(shape: &[i64]) -> String {
+    const AXES_SHOWN_MAX: usize = 16;
+    let mut text = String::from("[");
+    for (index, size) in shape.iter().take(AXES_SHOWN_MAX).enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        text.push_str(&size.to_string());
+    }
+    text.push_str(if shape.len() > AXES_SHOWN_MAX { ",…]" } else { "]" });
+    text
+}

@@ -1,0 +1,62 @@
+//! A request between its decoding and its answer.
+
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use crate::{Caller, Tensor};
+
+/// Inputs in the contract's order; `None` where an optional one was left out.
+pub type Inputs = SmallVec<[Option<Tensor>; 2]>;
+
+/// Outputs in the contract's order.
+pub type Outputs = SmallVec<[Tensor; 2]>;
+
+/// An accepted request that waits for its run.
+#[derive(Debug)]
+pub struct Pending {
+    /// Who gets the answer.
+    pub caller: Caller,
+    /// Checked against the contract.
+    pub inputs: Inputs,
+    /// As the contract counts them.
+    pub rows: u32,
+    /// When it became complete.
+    pub arrived_at: Instant,
+    /// After this its answer is of no use: it is never run.
+    pub deadline: Instant,
+    /// Runs with no other request: it overrides a default of the model, or its connection has sent failing rows.
+    pub alone: bool,
+}
+
+impl Pending {
+    /// Bytes of its inputs.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.inputs.iter().flatten().map(|tensor| tensor.data.len()).sum()
+    }
+}
+
+/// How long each step of a request's way took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// From arrival to the start of its batch.
+    pub queue: Duration,
+    /// Gathering the batch's inputs.
+    pub input: Duration,
+    /// The model's run.
+    pub run: Duration,
+    /// Taking the batch's outputs apart.
+    pub output: Duration,
+    /// Rows of the batch.
+    pub batch_rows: u32,
+}
+
+/// A result.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// In the contract's order, all of them; the dialect picks those that were asked for.
+    pub outputs: Outputs,
+    /// For metrics and `Server-Timing`.
+    pub timing: Timing,
+}

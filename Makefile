@@ -69,16 +69,16 @@ clean:
 
 # What has to be on the machine already; each message names the line that helps.
 toolchain:
-	@command -v cargo >/dev/null || { echo 'cargo is missing: servekit builds with Rust 1.92 or later. This installs it:' \
+	@command -v cargo >/dev/null || { printf '%s\n' 'cargo is missing: servekit builds with Rust 1.92 or later. This installs it:' \
 		'  curl --proto "=https" --tlsv1.2 -sSf https://sh.rustup.rs | sh' >&2; exit 1; }
-	@command -v cc >/dev/null || { echo 'a C compiler is missing. This installs one on Debian and Ubuntu:' \
+	@command -v cc >/dev/null || { printf '%s\n' 'a C compiler is missing. This installs one on Debian and Ubuntu:' \
 		'  apt-get install gcc libc6-dev' >&2; exit 1; }
 	@test -x $(BIN)/python || { command -v "$(PYTHON)" >/dev/null \
 		&& "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; } || { \
-		echo 'Python 3.11 or later is missing. If you have one under another name:' \
-		'  make PYTHON=python3.12 $(MAKECMDGOALS)' ' On Debian and Ubuntu:  apt-get install python3 python3-venv' >&2; exit 1; }
+		printf '%s\n' 'Python 3.11 or later is missing. If you have one under another name:' \
+		'  make PYTHON=python3.12 $(MAKECMDGOALS)' 'On Debian and Ubuntu:' '  apt-get install python3 python3-venv' >&2; exit 1; }
 	@test -x $(BIN)/python || "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
-		echo 'the venv module of Python is missing. This installs it on Debian and Ubuntu:' \
+		printf '%s\n' 'the venv module of Python is missing. This installs it on Debian and Ubuntu:' \
 		'  apt-get install python3-venv' >&2; exit 1; }
 
 $(STAMPS)/tools: pyproject.toml | toolchain

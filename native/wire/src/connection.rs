@@ -1,7 +1,7 @@
 //! One connection of either protocol, behind one surface.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::event::{CloseReason, Event, StreamId};
 use crate::http1::Http1;
@@ -19,24 +19,34 @@ pub struct Connection {
     protocol: Protocol,
     output: Output,
     limits: Arc<Limits>,
-    started_at: Instant,
 }
 
 #[derive(Debug)]
 enum Protocol {
-    /// Fewer bytes than tell the preface from a request line; they are a prefix of the preface.
-    Unknown { seen: usize },
-    Http1(Http1),
+    /// Fewer bytes than tell the preface from a request line; they are a prefix of the preface. `since` is the first
+    /// byte's time, or the connection's start.
+    Unknown {
+        seen: usize,
+        since: Instant,
+    },
+    Http1(Box<Http1>),
     Http2(Box<Http2>),
     /// Ended before a protocol was known.
-    Ended { told: bool },
+    Ended {
+        reason: Option<CloseReason>,
+        told: bool,
+    },
 }
+
+/// Bytes of the preface that a method of HTTP/1 may well begin with; a peer that stops there is told by HTTP/1 that it
+/// was too slow.
+const AMBIGUOUS_BYTES_MAX: usize = b"PR".len();
 
 impl Connection {
     /// A connection that was just accepted.
     #[must_use]
     pub fn new(limits: Arc<Limits>, now: Instant) -> Self {
-        Self { protocol: Protocol::Unknown { seen: 0 }, output: Output::default(), limits, started_at: now }
+        Self { protocol: Protocol::Unknown { seen: 0, since: now }, output: Output::default(), limits }
     }
 
     /// Takes bytes from the front of `input` and returns the next event; `None` when nothing more can happen without
@@ -45,29 +55,49 @@ impl Connection {
     pub fn advance(&mut self, input: &mut &[u8], now: Instant) -> Option<Event> {
         loop {
             match &mut self.protocol {
-                Protocol::Unknown { seen } => {
-                    let common = PREFACE[*seen..].iter().zip(input.iter()).take_while(|(a, b)| a == b).count();
-                    let (known, whole) = (*seen + common, common == input.len());
-                    if known == PREFACE.len() {
-                        *input = &input[common..];
-                        self.protocol = Protocol::Http2(Box::new(Http2::new(self.limits.clone(), now, &mut self.output)));
-                    } else if whole {
-                        *seen = known;
-                        *input = &[];
+                Protocol::Http1(http1) => return http1.advance(input, now, &self.output),
+                Protocol::Http2(http2) => return http2.advance(input, now, &mut self.output),
+                Protocol::Unknown { .. } => {
+                    if !self.choose(input, now) {
                         return None;
-                    } else {
-                        self.protocol = Protocol::Http1(Http1::new(self.limits.clone(), &PREFACE[..*seen], now));
                     }
                 }
-                Protocol::Http1(http1) => return http1.advance(input, now, &mut self.output),
-                Protocol::Http2(http2) => return http2.advance(input, now, &mut self.output),
-                Protocol::Ended { .. } => return None,
+                Protocol::Ended { told: true, .. } => return None,
+                Protocol::Ended { reason, told } => {
+                    *told = true;
+                    return Some(Event::Closing { reason: *reason });
+                }
             }
         }
     }
 
-    /// Whether bytes from the socket would be taken now. While false, leave them in the socket: this is how HTTP/1
-    /// bounds what is read ahead of the request in hand.
+    /// Compares the first bytes with the preface; false while that leaves the protocol open.
+    fn choose(&mut self, input: &mut &[u8], now: Instant) -> bool {
+        let Protocol::Unknown { seen, since } = &mut self.protocol else { return true };
+        if input.is_empty() {
+            return false;
+        }
+        if *seen == 0 {
+            *since = now;
+        }
+        let common =
+            PREFACE[*seen..].iter().zip(input.iter()).take_while(|(expected, found)| expected == found).count();
+        let limits = self.limits.clone();
+        if *seen + common == PREFACE.len() {
+            *input = &input[common..];
+            self.protocol = Protocol::Http2(Box::new(Http2::new(limits, now, &mut self.output)));
+        } else if common == input.len() {
+            *seen += common;
+            *input = &[];
+            return false;
+        } else {
+            self.protocol = Protocol::Http1(Box::new(Http1::new(limits, &PREFACE[..*seen], *since)));
+        }
+        true
+    }
+
+    /// Whether bytes from the socket would be taken now. While false, leave them in the socket (and its end unseen):
+    /// this is how HTTP/1 bounds what is read ahead of the request in hand.
     #[must_use]
     pub fn wants_input(&self) -> bool {
         match &self.protocol {
@@ -87,8 +117,9 @@ impl Connection {
         }
     }
 
-    /// Answers a request whole. A body that has not come yet is dropped, as LIMITS and DESIGN 11 say.
-    /// An answer to a stream that is gone is dropped.
+    /// Answers a request whole. A body that has not come yet is dropped: HTTP/1 reads and drops up to
+    /// `discard_bytes_max` of it and stays open, else it closes and lingers. An answer to a stream that is gone is
+    /// dropped.
     pub fn reply(&mut self, stream: StreamId, reply: &Reply<'_>, now: Instant) {
         match &mut self.protocol {
             Protocol::Http1(http1) => http1.reply(stream, reply, now, &mut self.output),
@@ -129,10 +160,9 @@ impl Connection {
     /// for what it found.
     pub fn on_time(&mut self, now: Instant) {
         match &mut self.protocol {
-            Protocol::Unknown { .. } => {
-                if now.saturating_duration_since(self.started_at) >= self.limits.handshake_max {
-                    self.protocol = Protocol::Ended { told: false };
-                }
+            Protocol::Unknown { seen, since } => {
+                let (seen, since) = (*seen, *since);
+                self.check_handshake(seen, since, now);
             }
             Protocol::Http1(http1) => http1.on_time(now, &mut self.output),
             Protocol::Http2(http2) => http2.on_time(now, &mut self.output),
@@ -140,14 +170,16 @@ impl Connection {
         }
     }
 
-    /// The event that `on_time` caused on a connection that has no protocol yet.
-    pub fn ending(&mut self) -> Option<Event> {
-        match &mut self.protocol {
-            Protocol::Ended { told } if !*told => {
-                *told = true;
-                Some(Event::Closing { reason: Some(CloseReason::Handshake) })
+    fn check_handshake(&mut self, seen: usize, since: Instant, now: Instant) {
+        let passed = |limit: Duration| now.saturating_duration_since(since) >= limit;
+        if (1..=AMBIGUOUS_BYTES_MAX).contains(&seen) {
+            if passed(self.limits.header_read_max) {
+                let mut http1 = Http1::new(self.limits.clone(), &PREFACE[..seen], since);
+                http1.on_time(now, &mut self.output);
+                self.protocol = Protocol::Http1(Box::new(http1));
             }
-            _ => None,
+        } else if passed(self.limits.handshake_max) {
+            self.protocol = Protocol::Ended { reason: Some(CloseReason::Handshake), told: false };
         }
     }
 
@@ -155,18 +187,19 @@ impl Connection {
     /// once. Open requests are finished.
     pub fn drain(&mut self, now: Instant) {
         match &mut self.protocol {
-            Protocol::Unknown { .. } => self.protocol = Protocol::Ended { told: true },
+            Protocol::Unknown { .. } => self.protocol = Protocol::Ended { reason: None, told: false },
             Protocol::Http1(http1) => http1.drain(now),
             Protocol::Http2(http2) => http2.drain(now, &mut self.output),
             Protocol::Ended { .. } => {}
         }
     }
 
-    /// The peer will send no more. Requests that came whole are still answered.
+    /// The peer will send no more: call it once everything it sent was taken, then `advance`. Requests that came whole
+    /// are still answered.
     pub fn input_ended(&mut self, now: Instant) {
         match &mut self.protocol {
-            Protocol::Unknown { .. } => self.protocol = Protocol::Ended { told: true },
-            Protocol::Http1(http1) => http1.input_ended(now),
+            Protocol::Unknown { .. } => self.protocol = Protocol::Ended { reason: None, told: false },
+            Protocol::Http1(http1) => http1.input_ended(),
             Protocol::Http2(http2) => http2.input_ended(now),
             Protocol::Ended { .. } => {}
         }
@@ -180,7 +213,7 @@ impl Connection {
     /// Tells that the socket took bytes: renews the write stall limit.
     pub fn wrote(&mut self, now: Instant) {
         match &mut self.protocol {
-            Protocol::Http1(http1) => http1.wrote(now, &mut self.output),
+            Protocol::Http1(http1) => http1.wrote(now, &self.output),
             Protocol::Http2(http2) => http2.wrote(now, &mut self.output),
             Protocol::Unknown { .. } | Protocol::Ended { .. } => {}
         }
@@ -234,3 +267,6 @@ impl Connection {
         matches!(&self.protocol, Protocol::Http1(http1) if http1.lingering())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,7 +53,8 @@ pub enum Event {
         /// What was found, and what is allowed.
         violation: Violation,
     },
-    /// The connection is over, or will be as soon as what it still has to say is written. Told once.
+    /// The connection is over, or will be as soon as what it still has to say is written. Told once, and again only
+    /// where the peer does not take that: `WriteTimeout`.
     Closing {
         /// Label of `servekit_connections_closed_total`; `None` for an ordinary end.
         reason: Option<CloseReason>,

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
+use crate::decimal;
+
 /// The verbs that routes know; others are `Other` and meet 405.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
@@ -76,13 +78,12 @@ impl Head {
     /// Value of the first field of this (lower-case) name.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&[u8]> {
-        self.fields_named(name).next()
+        self.fields().find(|(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
     }
 
     /// Values of all fields of this (lower-case) name, in order.
     pub fn fields_named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        let wanted = name.as_bytes();
-        self.fields.iter().filter(move |field| self.slice(&field.name) == wanted).map(|field| self.slice(&field.value))
+        self.fields().filter(move |(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
     }
 
     /// All fields, in order.
@@ -103,6 +104,12 @@ pub struct HeadBuilder {
 }
 
 impl HeadBuilder {
+    /// With room for a head of about so many bytes.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { text: Vec::with_capacity(bytes), fields: SmallVec::new() }
+    }
+
     /// Adds a field; an upper-case name becomes lower case.
     pub fn field(&mut self, name: &[u8], value: &[u8]) -> &mut Self {
         let name = self.store(name);
@@ -127,9 +134,9 @@ impl HeadBuilder {
             _ => Method::Other,
         };
         let (text, fields) = (self.text.into_boxed_slice(), self.fields);
-        let mut head = Head { id, method, version, content_length: None, grpc: false, text, method_text, path, query, fields };
-        head.content_length =
-            head.field("content-length").and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+        let mut head =
+            Head { id, method, version, content_length: None, grpc: false, text, method_text, path, query, fields };
+        head.content_length = head.field("content-length").and_then(decimal::parse);
         head.grpc = version == Version::Http2 && head.field("content-type").is_some_and(is_grpc);
         head
     }
@@ -141,14 +148,28 @@ impl HeadBuilder {
     }
 }
 
+/// Whether a target is in absolute form, with scheme and host.
+pub(crate) fn is_absolute(target: &[u8]) -> bool {
+    after_scheme(target).is_some()
+}
+
+fn after_scheme(target: &[u8]) -> Option<&[u8]> {
+    [&b"http://"[..], b"https://"].into_iter().find_map(|scheme| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    })
+}
+
 /// `http://host/path?query` is the absolute form of `/path?query`.
 fn path_and_query(target: &[u8]) -> &[u8] {
-    let rest = match target {
-        [b'h', b't', b't', b'p', b':', b'/', b'/', rest @ ..] => rest,
-        [b'h', b't', b't', b'p', b's', b':', b'/', b'/', rest @ ..] => rest,
-        _ => return target,
-    };
-    rest.iter().position(|&byte| byte == b'/').map_or(b"/", |at| &rest[at..])
+    // Nearly every target: no scheme to look for.
+    if target.first() == Some(&b'/') {
+        return target;
+    }
+    match after_scheme(target) {
+        Some(rest) => rest.iter().position(|&byte| byte == b'/').map_or(b"/", |at| &rest[at..]),
+        None => target,
+    }
 }
 
 fn is_grpc(content_type: &[u8]) -> bool {
@@ -156,5 +177,70 @@ fn is_grpc(content_type: &[u8]) -> bool {
         Some([]) => true,
         Some([next, ..]) => matches!(next, b'+' | b';'),
         None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(version: Version, target: &str, fields: &[(&str, &str)]) -> Head {
+        let mut builder = HeadBuilder::default();
+        for (name, value) in fields {
+            builder.field(name.as_bytes(), value.as_bytes());
+        }
+        builder.finish(7, version, b"POST", target.as_bytes())
+    }
+
+    #[test]
+    fn a_target_is_parted_into_path_and_query() {
+        let cases = [
+            ("/v2/models", "/v2/models", ""),
+            ("/v2?a=1&b=?", "/v2", "a=1&b=?"),
+            ("/?", "/", ""),
+            ("http://host:8000/v2/health?x", "/v2/health", "x"),
+            ("HTTPS://host/a//b", "/a//b", ""),
+            ("http://host", "/", ""),
+            ("*", "*", ""),
+            ("host:443", "host:443", ""),
+        ];
+        for (target, path, query) in cases {
+            let head = head(Version::Http11, target, &[]);
+            assert_eq!((head.path(), head.query()), (path.as_bytes(), query.as_bytes()), "{target}");
+        }
+    }
+
+    #[test]
+    fn fields_are_found_by_lower_case_names_in_their_order() {
+        let head = head(Version::Http11, "/", &[("Accept", "a"), ("X-Id", "7"), ("ACCEPT", "b")]);
+        assert_eq!(head.field("accept"), Some(&b"a"[..]));
+        assert_eq!(head.fields_named("accept").collect::<Vec<_>>(), [b"a", b"b"]);
+        assert_eq!(head.field("x-id"), Some(&b"7"[..]));
+        assert_eq!(head.field("x"), None);
+        assert_eq!(head.fields().count(), 3);
+        assert_eq!((head.id, head.method, head.method_text()), (7, Method::Post, &b"POST"[..]));
+    }
+
+    #[test]
+    fn a_content_length_is_digits_or_none() {
+        for (value, expected) in [("12", Some(12)), ("+12", None), ("-1", None), ("", None), ("1e3", None)] {
+            assert_eq!(head(Version::Http2, "/", &[("content-length", value)]).content_length, expected);
+        }
+    }
+
+    #[test]
+    fn grpc_is_told_by_its_content_type_on_http2_alone() {
+        let cases = [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/json", false),
+        ];
+        for (content_type, grpc) in cases {
+            let fields = [("content-type", content_type)];
+            assert_eq!(head(Version::Http2, "/", &fields).grpc, grpc, "{content_type}");
+            assert!(!head(Version::Http11, "/", &fields).grpc);
+        }
     }
 }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+mod decimal;
 mod event;
 mod grpc;
 mod head;

@@ -118,6 +118,11 @@ impl Output {
         self.give_back();
     }
 
+    /// Drops everything: nobody will take it.
+    pub fn clear(&mut self) {
+        self.consume(self.len());
+    }
+
     /// Replaces shared slices by copies of their own, so that whoever lent them has them back. The order stays.
     pub fn detach(&mut self) {
         for shared in self.shared.iter_mut().filter(|shared| !shared.owned) {

@@ -60,7 +60,7 @@ format: $(STAMPS)/test
 	$(BIN)/ruff format --quiet
 
 bench: $(STAMPS)/test
-	$(BIN)/python loadtests/bench.py $(ARGS)
+	$(BIN)/python -m loadtests.bench $(ARGS)
 
 clean:
 	rm -rf $(VENV) native/target loadtests/work build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -26,7 +26,7 @@ def test_the_reader_of_functions_sees_rust_as_the_compiler_does(tmp_path, monkey
         "trait Open { fn declared(&self, rows: [u8; 4]); }\n"
         "fn texts<'a>(name: &'a str) -> char {\n"
         '    let brace = "{ // not a comment";\n'
-        "    let raw = r#\"fn hidden() { \"#; // fn commented() {\n"
+        '    let raw = r#"fn hidden() { "#; // fn commented() {\n'
         "    '{'\n"
         "}\n"
         "fn short() {}\n"

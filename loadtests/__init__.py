@@ -1,0 +1,1 @@
+"""What a request costs, and load for people who know locust."""

@@ -1,0 +1,211 @@
+"""What a request costs `servekit serve`, beside the bars it has to stay under: `make bench`, or `python -m loadtests.bench`.
+
+The server runs on one processor, the clients on another. Read user instructions first: a neighbour on the machine
+changes how long an instruction takes, not how many are needed. Requests per second and latency are printed for
+orientation; never compare them across machines or days. Needs wrk and h2load, and perf for the instructions.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from loadtests import counters, models
+from loadtests.bodies import Body, Encoding, bodies
+from loadtests.clients import PROGRAMS, Client, Load
+from loadtests.server import pinned, serving
+from loadtests.workloads import FIRST_ANSWER_S_MAX, RESIDENT_MB_MAX, WORKLOADS, Workload
+
+WARM_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long and where."""
+
+    seconds: float
+    """Of one run."""
+    rounds: int
+    """Runs of each workload, once with counters and once without; medians are shown."""
+    starts: int
+    """Starts of the server until the first answer."""
+    server_processor: int
+    client_processor: int
+    countable: bool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The figures of one workload, per request; None where this machine cannot count them."""
+
+    workload: Workload
+    instructions: float | None
+    switches: float
+    requests_per_second: float
+    p50_us: float
+
+
+@dataclass(frozen=True)
+class Process:
+    """The figures of the process with the model `tiny` loaded."""
+
+    resident_mb: float
+    """After the load."""
+    first_answer_s: float
+    """From the start of the command to the first answer."""
+
+
+def measure(client: Client, settings: Settings) -> Measured:
+    """Times and context switches from runs without counters, which disturb what they count."""
+    client.send(WARM_SECONDS)
+    instructions, switches, rates, latencies = [], [], [], []
+    for _ in range(settings.rounds):
+        before = counters.switches(client.load.server.pid)
+        outcome, _ = client.send(settings.seconds)
+        switches.append((counters.switches(client.load.server.pid) - before) / outcome.requests)
+        rates.append(outcome.requests / outcome.seconds)
+        latencies.append(outcome.p50_us)
+        if settings.countable:
+            outcome, counted = client.send(settings.seconds, counted=True)
+            instructions += [counted / outcome.requests] if counted else []
+    return Measured(
+        client.load.workload,
+        statistics.median(instructions) if instructions else None,
+        statistics.median(switches),
+        statistics.median(rates),
+        statistics.median(latencies),
+    )
+
+
+def measure_model(path: Path, settings: Settings) -> tuple[list[Measured], float]:
+    """All workloads of one model against one server; and its resident memory after them."""
+    measured, requests = [], bodies(path)
+    with serving(path, settings.server_processor) as server, pinned(settings.client_processor):
+        for workload in WORKLOADS:
+            if workload.model == path.stem:
+                client = Client(Load(server, workload, requests[workload.encoding], path.parent))
+                measured.append(measure(client, settings))
+                print(line_of(measured[-1]), file=sys.stderr)
+        return measured, counters.resident_mb(server.pid)
+
+
+def first_answer_s(path: Path, settings: Settings) -> float:
+    """The median time from the command to its first answer over HTTP."""
+    requests: dict[Encoding, Body] = bodies(path)
+    workload, seconds = WORKLOADS[0], []
+    for _ in range(settings.starts):
+        with serving(path, settings.server_processor) as server:
+            Load(server, workload, requests[workload.encoding], path.parent).ask_http()
+            seconds.append(time.perf_counter() - server.started_at_s)
+    return statistics.median(seconds)
+
+
+# Report --------------------------------------------------------------------------------------------------------------
+
+
+def shown(figure: float | None, bar: float, digits: int = 2) -> str:
+    """The figure, and a mark where it is above its bar."""
+    if figure is None:
+        return "not counted"
+    text = f"{figure:,.0f}" if bar >= 1_000 else f"{figure:.{digits}f}"
+    return text if figure <= bar else f"{text} (over)"
+
+
+def line_of(measured: Measured) -> str:
+    """One line of the table."""
+    workload = measured.workload
+    cells = [
+        workload.title,
+        shown(measured.instructions, workload.instructions_max),
+        f"{workload.instructions_max:,}",
+        shown(measured.switches, workload.switches_max, 3),
+        f"{workload.switches_max}",
+        f"{measured.requests_per_second:,.0f}",
+        f"{measured.p50_us:,.0f}",
+        workload.others,
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def table(measured: list[Measured], process: Process) -> str:
+    """Markdown, ready for README.md."""
+    heads = [
+        "workload",
+        "user instructions a request",
+        "at most",
+        "context switches",
+        "at most",
+        "requests/s",
+        "p50 µs",
+    ]
+    lines = [
+        "| " + " | ".join([*heads, "user instructions of others"]) + " |",
+        "|---" * (len(heads) + 1) + "|",
+        *map(line_of, measured),
+        "",
+        "| process with tiny loaded | measured | at most |",
+        "|---|---|---|",
+        f"| resident memory after load, MB | {shown(process.resident_mb, RESIDENT_MB_MAX, 1)} | {RESIDENT_MB_MAX:.0f} |",
+        f"| start to first answer, s | {shown(process.first_answer_s, FIRST_ANSWER_S_MAX)} | {FIRST_ANSWER_S_MAX} |",
+    ]
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """Where and with what the figures were taken."""
+    cpus = [
+        line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
+    versions = ", ".join(f"{package} {version(package)}" for package in ("servekit", "onnxruntime"))
+    return f"{cpus[0] if cpus else platform.machine()}, {os.cpu_count()} processors, Linux {platform.release()}, {versions}"
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="make bench", description="Measure what a request costs `servekit serve`.")
+    parser.add_argument("--seconds", type=float, default=2, help="length of one run")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each workload")
+    parser.add_argument("--starts", type=int, default=5, help="starts until the first answer")
+    parser.add_argument("--server-processor", type=int, default=0)
+    parser.add_argument("--client-processor", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the tables")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure everything; ends with 2 where a client is missing, and never fails for a slow machine."""
+    chosen = arguments()
+    missing = [package for program, package in PROGRAMS.items() if not shutil.which(program)]
+    if missing:
+        print(f"load clients are missing; on Debian and Ubuntu:  apt-get install {' '.join(missing)}", file=sys.stderr)
+        return 2
+    reason = counters.reason_not_countable()
+    if reason:
+        print(f"user instructions are not counted: {reason}", file=sys.stderr)
+    settings = Settings(
+        chosen.seconds, chosen.rounds, chosen.starts, chosen.server_processor, chosen.client_processor, reason is None
+    )
+    with tempfile.TemporaryDirectory(prefix="servekit-bench-") as folder:
+        tiny, mlp = (models.write(Path(folder), name) for name in ("tiny", "mlp"))
+        tiny_measured, resident_mb = measure_model(tiny, settings)
+        mlp_measured, _ = measure_model(mlp, settings)
+        process = Process(resident_mb, first_answer_s(tiny, settings))
+    measured = tiny_measured + mlp_measured
+    if chosen.json:
+        figures = {"workloads": [asdict(item) for item in measured], "process": asdict(process)}
+        print(json.dumps({"machine": machine(), **figures}, indent=2))
+    else:
+        print(f"\n{table(measured, process)}\n\n{machine()}; {settings.rounds} runs of {settings.seconds:g} s each")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

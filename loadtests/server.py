@@ -1,0 +1,67 @@
+"""`servekit serve` as a user starts it, kept on a processor of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+STOP_SECONDS_MAX = 40
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that is ready."""
+
+    pid: int
+    http: str
+    """HOST:PORT, like the next one."""
+    grpc: str
+    started_at_s: float
+    """`time.perf_counter` before the process was made."""
+
+
+@contextmanager
+def pinned(processor: int) -> Iterator[None]:
+    """Keep this process, and whatever it starts meanwhile, on one processor."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {processor})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def serving(model: Path, processor: int) -> Iterator[Server]:
+    """Serve one model on free ports of the loopback; drained at the end."""
+    command = [str(Path(sys.executable).with_name("servekit")), "serve", str(model), "--log-format", "json"]
+    command += ["--http-port", "0", "--grpc-port", "0", "--management-port", "0"]
+    with pinned(processor):
+        started_at_s = time.perf_counter()
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        ready = ready_line(process)
+        yield Server(process.pid, ready["http"], ready["grpc"], started_at_s)
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, log = process.communicate(timeout=STOP_SECONDS_MAX)
+    if process.returncode:
+        raise RuntimeError(f"the server ended with {process.returncode}\n{log}")
+
+
+def ready_line(process: subprocess.Popen[str]) -> dict[str, str]:
+    """Wait for the line that says that everything is ready."""
+    said = []
+    for line in process.stderr or ():
+        said.append(line)
+        if line.startswith("{"):
+            event: dict[str, str] = json.loads(line)
+            if event.get("event") == "ready":
+                return event
+    raise RuntimeError("the server ended before it was ready\n" + "".join(said))

@@ -1,4 +1,4 @@
-"""What a request costs `servekit serve`, beside the bars it has to stay under: `make bench`, or `python -m loadtests.bench`.
+"""What a request costs `servekit serve`, beside the bars it has to stay under: `make bench ARGS=--help`.
 
 The server runs on one processor, the clients on another. Read user instructions first: a neighbour on the machine
 changes how long an instruction takes, not how many are needed. Requests per second and latency are printed for
@@ -137,15 +137,9 @@ def line_of(measured: Measured) -> str:
 
 def table(measured: list[Measured], process: Process) -> str:
     """Markdown, ready for README.md."""
-    heads = [
-        "workload",
-        "user instructions a request",
-        "at most",
-        "context switches",
-        "at most",
-        "requests/s",
-        "p50 µs",
-    ]
+    heads = ["workload", "user instructions", "at most", "context switches", "at most", "requests/s", "p50 µs"]
+    resident = shown(process.resident_mb, RESIDENT_MB_MAX, 1)
+    first_answer = shown(process.first_answer_s, FIRST_ANSWER_S_MAX)
     lines = [
         "| " + " | ".join([*heads, "user instructions of others"]) + " |",
         "|---" * (len(heads) + 1) + "|",
@@ -153,19 +147,18 @@ def table(measured: list[Measured], process: Process) -> str:
         "",
         "| process with tiny loaded | measured | at most |",
         "|---|---|---|",
-        f"| resident memory after load, MB | {shown(process.resident_mb, RESIDENT_MB_MAX, 1)} | {RESIDENT_MB_MAX:.0f} |",
-        f"| start to first answer, s | {shown(process.first_answer_s, FIRST_ANSWER_S_MAX)} | {FIRST_ANSWER_S_MAX} |",
+        f"| resident memory after load, MB | {resident} | {RESIDENT_MB_MAX:.0f} |",
+        f"| start to first answer, s | {first_answer} | {FIRST_ANSWER_S_MAX} |",
     ]
     return "\n".join(lines)
 
 
 def machine() -> str:
     """Where and with what the figures were taken."""
-    cpus = [
-        line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
+    described = Path("/proc/cpuinfo").read_text().splitlines()
+    processor = next((line.split(": ")[1] for line in described if line.startswith("model name")), platform.machine())
     versions = ", ".join(f"{package} {version(package)}" for package in ("servekit", "onnxruntime"))
-    return f"{cpus[0] if cpus else platform.machine()}, {os.cpu_count()} processors, Linux {platform.release()}, {versions}"
+    return f"{processor}, {os.cpu_count()} processors, Linux {platform.release()}, {versions}"
 
 
 def arguments() -> argparse.Namespace:

@@ -95,7 +95,7 @@ def grpc_request(model: str, row: Row) -> bytes:
     """ModelInferRequest with raw contents, in a frame."""
     request = service_pb2.ModelInferRequest(model_name=model, raw_input_contents=[row.tobytes()])
     request.inputs.add(name="x", datatype="FP32", shape=row.shape)
-    message = request.SerializeToString()
+    message: bytes = request.SerializeToString()
     return FRAME_HEAD.pack(0, len(message)) + message
 
 

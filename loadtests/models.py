@@ -4,6 +4,7 @@
 batch, so it shows what batching gives, and its 784 numbers a row show what reading JSON costs.
 """
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ def write(folder: Path, name: str) -> Path:
     """Write `folder/name.onnx`: x FP32 [rows, first width] through dense layers and a softmax to y [rows, last]."""
     dice, widths = np.random.default_rng(SEED), WIDTHS[name]
     nodes, constants, value = [], [], "x"
-    for layer, (width_in, width_out) in enumerate(zip(widths, widths[1:], strict=False)):
+    for layer, (width_in, width_out) in enumerate(pairwise(widths)):
         weights = dice.standard_normal((width_in, width_out)) / np.sqrt(width_in)
         constants.append(numpy_helper.from_array(weights.astype(np.float32), f"weights_{layer}"))
         constants.append(numpy_helper.from_array(np.zeros(width_out, np.float32), f"bias_{layer}"))

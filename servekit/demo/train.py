@@ -8,6 +8,7 @@ scikit-learn and onnx, which the extra `test` brings.
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +69,10 @@ def exported(network: MLPClassifier) -> ModelProto:
 
     Scaling and flattening are part of the graph, so that a client sends grey values as they are.
     """
-    constants = {"grey_max": np.array(GREY_MAX, np.float32), "flat": np.array([-1, 64], np.int64)}
+    constants: dict[str, NDArray[Any]] = {
+        "grey_max": np.array(GREY_MAX, np.float32),
+        "flat": np.array([-1, 64], np.int64),
+    }
     nodes = [
         helper.make_node("Div", ["image", "grey_max"], ["scaled"]),
         helper.make_node("Reshape", ["scaled", "flat"], ["layer_0"]),

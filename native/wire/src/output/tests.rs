@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::*;
 
@@ -37,6 +38,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig {
+        rng_seed: RngSeed::Fixed(1),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
     #[test]
     fn bytes_leave_in_the_order_in_which_they_came(steps in steps(), bytes_max in 1_usize..4_000) {
         let (mut output, mut expected, mut written) = (Output::default(), Vec::new(), Vec::new());

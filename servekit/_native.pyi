@@ -1,0 +1,76 @@
+"""The native half: sockets, protocols, queues, batches and ONNX Runtime.
+
+One configuration goes in as JSON, frozen handles and JSON snapshots come out. Calls that may block leave the
+interpreter meanwhile. No Python runs for a request.
+"""
+
+from typing import final
+
+class ServekitError(Exception):
+    """Whatever the native side refuses; `args[0]` is the text."""
+
+    label: str
+    """Row of the error catalogue, empty where none fits."""
+
+class ConfigError(ServekitError):
+    """The configuration's JSON is not what both sides agreed on."""
+
+class BindError(ServekitError):
+    """A port or socket cannot be had."""
+
+class LoadError(ServekitError):
+    """A model cannot be served."""
+
+@final
+class Server:
+    """A running server. It has no public constructor; `start` makes it."""
+
+    @staticmethod
+    def start(config_json: str) -> Server:
+        """Binds every socket without listening yet and starts shards, runners and the control thread, which loads.
+
+        Raises `ConfigError` or `BindError`. SIGTERM and SIGINT should be blocked before, so that native threads
+        inherit the mask.
+        """
+
+    def addresses(self) -> str:
+        """JSON of the bound addresses, with real ports where 0 was asked: `{"http", "grpc", "uds"}`, null if off."""
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """Waits until every start-up model is ready or failed; False once the time has passed.
+
+        The ports listen then, unless all models failed.
+        """
+
+    def load(self, model_json: str) -> str:
+        """Loads one model and returns its entry of the snapshot as JSON. Blocks; raises `LoadError`."""
+
+    def unload(self, name: str, version: str) -> None:
+        """Takes one version of a model out of service."""
+
+    def snapshot(self) -> str:
+        """JSON of every counter, histogram and contract, merged over the shards."""
+
+    def begin_drain(self, delay_ms: int) -> None:
+        """Turns readiness off at once and tells connections to go after `delay_ms` of normal service."""
+
+    def wait_drained(self, timeout_s: float) -> str:
+        """Waits until nothing accepted is open: JSON `{"drained", "unanswered"}`."""
+
+    def stop(self) -> None:
+        """Ends at once; whatever is open gets no answer."""
+
+def check(config_json: str) -> str:
+    """Loads the one model of the configuration and describes it: its snapshot entry and the core `plan`, as JSON.
+
+    Raises `LoadError`.
+    """
+
+def core_plan(config_json: str) -> str:
+    """JSON of how the usable cores are shared: `{"cores", "shards", "runners", "intra_op", "reasons"}`."""
+
+def refusals() -> list[tuple[str, int | None, int | None, str, bool]]:
+    """The error catalogue: variant, HTTP status, gRPC code, label, and whether a retry may succeed."""
+
+def round_trip(config_json: str) -> str:
+    """Parses the configuration, refusing unknown keys, and prints it back: the proof that both schemas are equal."""

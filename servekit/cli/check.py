@@ -1,0 +1,144 @@
+"""`servekit check`."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from servekit.cli.options import config_options, configuration
+from servekit.config.crossing import config_json
+from servekit.config.effective import Effective, Line, Machine, resolve
+from servekit.config.quantities import sized
+from servekit.config.schema import Config
+from servekit.errors import ExitCode, LoadError, native_errors
+from servekit.repository import Model, Repository
+from servekit.repository import resolve as find_models
+from servekit.snapshot import CorePlan, ModelFigures, TensorContract
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What loading one model told: its figures, or why it cannot be served."""
+
+    model: Model
+    figures: ModelFigures | None = None
+    plan: CorePlan | None = None
+    label: str = ""
+    reason: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The finding for machines."""
+        found: dict[str, Any] = {
+            "name": self.model.name,
+            "version": self.model.version,
+            "path": str(self.model.path),
+            "file_bytes": self.model.file_bytes,
+        }
+        figures = self.figures
+        if figures is None:
+            return found | {"state": "failed", "label": self.label, "reason": self.reason}
+        keys = ("contract", "execution", "device", "ort", "digest", "load_s", "batch_rows_max", "lanes", "decisions")
+        return found | {"state": "ready"} | {key: value for key, value in figures.items() if key in keys}
+
+
+@click.command("check")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
+@click.option("--model-name", metavar="NAME", help="Name under which the one model would be served.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@config_options
+def command(
+    paths: tuple[Path, ...], model_name: str | None, *, as_json: bool, file: Path | None, **flags: str | None
+) -> None:
+    """Load the models of each PATH and tell what would be served and why; nothing listens.
+
+    Exit codes: 0 every model can be served, 1 one cannot, 2 usage or configuration.
+    """
+    config = configuration(file, flags)
+    repository = find_models(config, paths, model_name)
+    effective = resolve(config.limits, Machine.here(), repository.models)
+    findings = [check_model(config, effective, model) for model in repository.models]
+    if as_json:
+        click.echo(json.dumps(_document(repository, effective, findings), indent=2))
+    else:
+        click.echo("\n".join(_report(repository, effective, findings)))
+    if any(finding.figures is None for finding in findings):
+        sys.exit(ExitCode.FAILED)
+
+
+def check_model(config: Config, effective: Effective, model: Model) -> Finding:
+    """Loads one model as the server would."""
+    from servekit import _native
+
+    try:
+        with native_errors():
+            told = json.loads(_native.check(config_json(config, effective.limits, [model])))
+    except LoadError as error:
+        return Finding(model, label=error.label, reason=str(error))
+    plan: CorePlan = told.pop("plan")
+    figures: ModelFigures = told.get("model", told)
+    return Finding(model, figures, plan)
+
+
+def _document(repository: Repository, effective: Effective, findings: list[Finding]) -> dict[str, Any]:
+    return {
+        "models": [finding.as_json() for finding in findings],
+        "passed_over": list(repository.warnings),
+        "cores": next((finding.plan for finding in findings if finding.plan), None),
+        "limits": effective.limits.model_dump(),
+        "arithmetic": [line._asdict() for line in effective.lines],
+    }
+
+
+def _report(repository: Repository, effective: Effective, findings: list[Finding]) -> list[str]:
+    lines: list[str] = []
+    for finding in findings:
+        lines += [*_model_report(finding), ""]
+    for plan in [finding.plan for finding in findings if finding.plan][:1]:
+        lines.append(
+            f"cores  {plan['cores']:g} usable: {plan['shards']} shards, {plan['runners']} runners, "
+            f"{plan['intra_op']} threads in one run"
+        )
+        lines += [*(f"  {reason}" for reason in plan["reasons"]), ""]
+    lines.append("limits")
+    width = max(len(line.key) for line in effective.lines)
+    lines += [f"  {line.key:{width}}  {_number(line):>9}  {line.reason}" for line in effective.lines]
+    if repository.warnings:
+        lines += ["", "passed over", *(f"  {warning}" for warning in repository.warnings)]
+    return lines
+
+
+def _model_report(finding: Finding) -> list[str]:
+    model, figures = finding.model, finding.figures
+    lines = [f"{model.name}  version {model.version}, {model.path}, {sized(model.file_bytes)}"]
+    if figures is None:
+        return [*lines, f"  cannot be served ({finding.label}): {finding.reason}"]
+    contract = figures["contract"]
+    if contract is not None:
+        lines += _tensors("input", contract["inputs"]) + _tensors("output", contract["outputs"])
+        lines += [f"  property   {name}: {json.dumps(value)}" for name, value in contract["properties"].items()]
+    rows = figures["batch_rows_max"]
+    lines.append(f"  runs       {figures['execution']} on {figures['device']}, at most {rows} rows a batch")
+    lines.append(f"  loaded     in {figures['load_s']:.3f} s by ONNX Runtime {figures['ort']}")
+    lines.append(f"  digest     {figures['digest']}")
+    lines += [f"  {subject:<10} {reason}" for subject, reason in figures["decisions"]]
+    return lines
+
+
+def _tensors(kind: str, tensors: list[TensorContract]) -> list[str]:
+    return [
+        f"  {kind:<10} {tensor['name']}: {tensor['datatype']} [{', '.join(map(_axis, tensor['shape']))}]"
+        for tensor in tensors
+    ]
+
+
+def _axis(size: int) -> str:
+    return "any" if size < 0 else str(size)
+
+
+def _number(line: Line) -> str:
+    if line.value is None:
+        return "auto"
+    return sized(line.value) if "bytes" in line.key or line.key == "memory" else str(line.value)

@@ -1,0 +1,1 @@
+"""The operator's port: metrics, health and pages, served by one Python thread beside the data ports."""

@@ -1,0 +1,237 @@
+"""The life of a server: everything is parsed before anything is bound, and ending is as orderly as starting.
+
+    block signals → bind → load → listen → ready … signal → drain → end
+
+One thread waits for signals, one for readiness, one for the drain; each only puts what happened into one queue, and
+the main thread alone decides.
+"""
+
+import json
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Protocol
+
+from servekit import snapshot
+from servekit.config.crossing import config_json
+from servekit.config.effective import Effective
+from servekit.config.schema import Config
+from servekit.errors import ExitCode, native_errors
+from servekit.logs import Logger
+from servekit.repository import Repository
+
+if TYPE_CHECKING:
+    from servekit.management.listener import Listener
+
+SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
+_READY_WAIT_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything parsed: nothing in here can fail for a reason of its own any more."""
+
+    config: Config
+    effective: Effective
+    repository: Repository
+
+    def native_json(self) -> str:
+        """The configuration for the native side."""
+        return config_json(self.config, self.effective.limits, self.repository.models)
+
+    def logger(self) -> Logger:
+        """The one logger of the process."""
+        limits = self.effective.limits
+        return Logger(
+            self.config.log.level,
+            as_json=self.config.log.format == "json",
+            lines_per_second_max=limits.log_lines_per_second_max,
+            field_bytes_max=limits.log_field_bytes_max,
+        )
+
+
+class NativeServer(Protocol):
+    """What is used of `_native.Server`."""
+
+    def addresses(self) -> str:
+        """Where it listens, as JSON."""
+
+    def wait_ready(self, timeout_s: float, /) -> bool:
+        """Waits for the start-up models."""
+
+    def snapshot(self) -> str:
+        """Every figure, as JSON."""
+
+    def begin_drain(self, delay_ms: int, /) -> None:
+        """Begins to end."""
+
+    def wait_drained(self, timeout_s: float, /) -> str:
+        """Waits until nothing is open."""
+
+    def stop(self) -> None:
+        """Ends at once."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Every start-up model is ready or failed."""
+
+
+@dataclass(frozen=True)
+class Signalled:
+    """The operator wants an end."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Drained:
+    """The drain ended, with so many requests left without a result."""
+
+    complete: bool
+    unanswered: int
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A thread that waits for one of the others failed itself, which is a defect."""
+
+    reason: str
+
+
+Event = Ready | Signalled | Drained | Broken
+
+
+def serve(plan: Plan) -> ExitCode:
+    """Runs until a signal ends it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    from servekit import _native
+    from servekit.management.listener import Listener
+
+    native_json = plan.native_json()
+    logger = plan.logger()
+    for warning in plan.repository.warnings:
+        logger.warning("passed_over", reason=warning)
+    listener = Listener.bind(plan.config.management, plan.effective.limits)
+    with native_errors():
+        native = _native.Server.start(native_json)
+    events: SimpleQueue[Event] = SimpleQueue()
+    _watch(lambda: _wait_for_signals(events), events, "signals")
+    return Life(native, plan, logger, listener, events).run()
+
+
+class Life:
+    """What happens between the start and the end, decided by one thread."""
+
+    def __init__(
+        self, native: NativeServer, plan: Plan, logger: Logger, listener: "Listener", events: SimpleQueue[Event]
+    ) -> None:
+        self._native = native
+        self._limits = plan.effective.limits
+        self._logger = logger
+        self._listener = listener
+        self._events = events
+
+    def run(self) -> ExitCode:
+        """Waits for what happens, and answers it."""
+        _watch(self._wait_ready, self._events, "readiness")
+        event = self._events.get()
+        if isinstance(event, Ready):
+            if not self._announce():
+                self._native.stop()
+                return ExitCode.FAILED
+            event = self._events.get()
+        elif isinstance(event, Signalled):
+            # The ports do not listen yet, so nobody is owed an answer.
+            self._logger.info("stopped_while_loading", signal=_name(event.number))
+            self._native.stop()
+            return ExitCode.DRAINED
+        if isinstance(event, Broken):
+            return self._give_up(event)
+        return self._drain(event.number if isinstance(event, Signalled) else signal.SIGTERM)
+
+    def _announce(self) -> bool:
+        """Tells which models are served, and where; False if none is."""
+        models = snapshot.read(self._native.snapshot())["models"]
+        for model in models:
+            if model["state"] == "failed":
+                self._logger.error(
+                    "model_failed",
+                    model=model["name"],
+                    version=model["version"],
+                    label=model["label"],
+                    reason=model["reason"],
+                )
+        ready = [model["name"] for model in models if model["state"] == "ready"]
+        if not ready:
+            self._logger.error("no_model_ready", next_step="servekit check PATH tells why")
+            return False
+        addresses = json.loads(self._native.addresses())
+        management = self._listener.start(self._native.snapshot, self._logger)
+        self._logger.info(
+            "ready",
+            http=addresses["http"],
+            grpc=addresses["grpc"],
+            management=management,
+            uds=addresses["uds"],
+            models=ready,
+        )
+        return True
+
+    def _drain(self, number: int) -> ExitCode:
+        delay_ms = 0 if number == signal.SIGINT else self._limits.drain_delay_ms
+        self._logger.info("draining", signal=_name(number), delay_ms=delay_ms, at_most_ms=self._limits.drain_ms_max)
+        self._native.begin_drain(delay_ms)
+        _watch(self._wait_drained, self._events, "drain")
+        ended = self._events.get()
+        if isinstance(ended, Broken):
+            return self._give_up(ended)
+        self._native.stop()
+        if isinstance(ended, Signalled):
+            self._logger.warning("stopped_at_once", signal=_name(ended.number))
+            return ExitCode.DRAIN_MISSED
+        if isinstance(ended, Drained) and not ended.complete:
+            self._logger.error("drain_missed", unanswered=ended.unanswered, after_ms=self._limits.drain_ms_max)
+            return ExitCode.DRAIN_MISSED
+        self._logger.info("drained", unanswered=0)
+        return ExitCode.DRAINED
+
+    def _give_up(self, broken: Broken) -> ExitCode:
+        self._logger.error("internal", reason=broken.reason)
+        self._native.stop()
+        return ExitCode.FAILED
+
+    def _wait_ready(self) -> None:
+        while not self._native.wait_ready(_READY_WAIT_S):
+            self._logger.warning("still_loading", after_s=_READY_WAIT_S)
+        self._events.put(Ready())
+
+    def _wait_drained(self) -> None:
+        ended = json.loads(self._native.wait_drained(self._limits.drain_ms_max / 1000))
+        self._events.put(Drained(ended["drained"] and not ended["unanswered"], ended["unanswered"]))
+
+
+def _wait_for_signals(events: SimpleQueue[Event]) -> None:
+    while True:
+        events.put(Signalled(signal.sigwait(SIGNALS)))
+
+
+def _watch(wait: Callable[[], None], events: SimpleQueue[Event], name: str) -> None:
+    """A thread that waits for one thing; it never keeps the process alive, and never fails unheard."""
+
+    def watch() -> None:
+        try:
+            wait()
+        except Exception as error:  # noqa: BLE001 # whatever it is, the main thread would wait for ever
+            events.put(Broken(f"{name}: {error!r}"))
+
+    Thread(target=watch, name=f"servekit-{name}", daemon=True).start()
+
+
+def _name(number: int) -> str:
+    with suppress(ValueError):
+        return signal.Signals(number).name
+    return str(number)

@@ -219,6 +219,13 @@ impl Connection {
         }
     }
 
+    /// Whether a request is a gRPC call, and so is answered as one; known even where a violation was told instead of
+    /// its head.
+    #[must_use]
+    pub fn is_grpc(&self, stream: StreamId) -> bool {
+        matches!(&self.protocol, Protocol::Http2(http2) if http2.is_grpc(stream))
+    }
+
     /// Requests in hand: head read, answer not yet written into the output.
     #[must_use]
     pub fn open_requests(&self) -> usize {

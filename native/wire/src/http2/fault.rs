@@ -1,0 +1,39 @@
+//! What ends a stream or a connection.
+
+use crate::event::CloseReason;
+
+/// Codes of RST_STREAM and GOAWAY (RFC 9113, section 7), those that we send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum ErrorCode {
+    None = 0,
+    Protocol = 1,
+    FlowControl = 3,
+    StreamClosed = 5,
+    FrameSize = 6,
+    RefusedStream = 7,
+    Cancel = 8,
+    Compression = 9,
+    EnhanceYourCalm = 11,
+}
+
+/// A breach that the connection does not survive.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fault {
+    pub(super) code: ErrorCode,
+    pub(super) reason: CloseReason,
+    /// Goes out with GOAWAY, for whoever writes the client.
+    pub(super) debug: &'static str,
+}
+
+impl Fault {
+    /// A breach of the protocol.
+    pub(super) fn breach(code: ErrorCode, debug: &'static str) -> Self {
+        Self { code, reason: CloseReason::H2Protocol, debug }
+    }
+
+    /// Within the protocol, but too much of it.
+    pub(super) fn flood(debug: &'static str) -> Self {
+        Self { code: ErrorCode::EnhanceYourCalm, reason: CloseReason::Calm, debug }
+    }
+}

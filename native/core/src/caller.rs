@@ -44,7 +44,8 @@ impl Mailbox {
         Arc::new(Self { answers: Mutex::default(), generations, wake })
     }
 
-    /// The ticket of a slot that is taken into use; ends any earlier one.
+    /// The ticket of a slot that is taken into use; the earlier one is retired.
+    #[must_use]
     pub fn issue(&self, slot: u32) -> Ticket {
         let generation = self.generations[slot as usize].load(Ordering::Relaxed);
         Ticket { slot, generation }
@@ -86,7 +87,8 @@ impl std::fmt::Debug for Mailbox {
     }
 }
 
-/// The right to answer one request, exactly once: answering consumes it, and dropping it answers `abandoned`.
+/// The right to answer one request, exactly once: answering consumes it, and dropping it answers `abandoned`, unless
+/// the caller has left.
 #[derive(Debug)]
 pub struct Caller {
     ticket: Ticket,
@@ -101,22 +103,36 @@ impl Caller {
         Self { ticket, mailbox: Some(mailbox) }
     }
 
+    /// Names the request.
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
     /// Whether the caller still waits.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.mailbox.as_ref().is_some_and(|mailbox| mailbox.is_live(self.ticket))
     }
 
-    /// Turns the right into an answer that the holder now owes to this mailbox.
+    /// Turns the right into an answer that the holder now owes to this mailbox. [`Answers`](crate::Answers) does this.
+    #[must_use]
     pub fn answer(mut self, outcome: Result<Reply, Refusal>) -> Option<(Arc<Mailbox>, Answer)> {
         let mailbox = self.mailbox.take()?;
         Some((mailbox, Answer { ticket: self.ticket, outcome }))
+    }
+
+    /// Gives the right back to the shard, which answers by itself.
+    pub fn dismiss(mut self) {
+        self.mailbox = None;
     }
 }
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        if let Some(mailbox) = self.mailbox.take() {
+        if let Some(mailbox) = self.mailbox.take()
+            && mailbox.is_live(self.ticket)
+        {
             mailbox.deliver(&mut vec![Answer { ticket: self.ticket, outcome: Err(Refusal::abandoned()) }]);
         }
     }

@@ -2,6 +2,7 @@
 //! contracts, requests and replies, limits, refusals, the Batcher and the counters. Time is an argument everywhere.
 #![forbid(unsafe_code)]
 
+mod answers;
 mod batch;
 mod batcher;
 mod budget;
@@ -13,21 +14,29 @@ mod execute;
 mod limits;
 mod model;
 mod refusal;
+mod report;
 mod request;
 mod scheduler;
+mod shape_class;
+mod split;
 mod tensor;
 
-pub use batch::{Batch, Item};
-pub use batcher::{Batcher, Next, Policy};
-pub use budget::{Budget, Lease};
+pub use answers::Answers;
+pub use batch::{Batch, Dispatch, Item};
+pub use batcher::{Batcher, Next, Policy, Queued, Refused};
+pub use budget::{Budget, Lease, Quota, Share};
 pub use caller::{Answer, Caller, Mailbox, Ticket};
 pub use contract::{Axis, Batching, Contract, TensorSpec, list};
-pub use counters::{Bounds, Histogram, ModelCounters, RequestScope, ShardCounters, Transport};
+pub use counters::{
+    Bounds, Distribution, Ending, Histogram, ModelCounters, ModelSnapshot, RequestScope, RequestsSnapshot,
+    RowDistribution, ShardCounters, ShardSnapshot, Sum, Transport, Verdict,
+};
 pub use datatype::Datatype;
-pub use execute::{Answers, Report, execute};
+pub use execute::execute;
 pub use limits::Limits;
 pub use model::{Executor, Model, RunFailure, RunOutputs};
 pub use refusal::{Entry, GrpcCode, Reason, Refusal, quoted};
+pub use report::{Fault, Outcome, Report, Run};
 pub use request::{Inputs, Outputs, Pending, Reply, Timing};
 pub use scheduler::{ModelKey, Scheduler};
 pub use tensor::{Shape, Tensor, element_count};

@@ -20,7 +20,8 @@ pub trait Executor: Send {
     /// contract's order; with `Batching::Rows` the first axis of each counts `rows`.
     ///
     /// # Errors
-    /// See [`RunFailure`]. A panic counts as [`RunFailure::Lost`] and is caught by the caller.
+    /// See [`RunFailure`]. [`execute`](crate::execute) catches a panic, isolates it like a refused row and runs on: a lane
+    /// must be usable after one.
     fn run(&mut self, items: &[Item], rows: u32) -> Result<RunOutputs, RunFailure>;
 }
 

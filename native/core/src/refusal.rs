@@ -152,6 +152,16 @@ impl Refusal {
         self
     }
 
+    /// The answer of a request whose deadline has passed in the queue.
+    #[must_use]
+    pub fn deadline(waited: Duration, allowed: Duration) -> Self {
+        let (waited_ms, allowed_ms) = (waited.as_millis(), allowed.as_millis());
+        let text = format!(
+            "{waited_ms} ms passed in the queue, the deadline allows {allowed_ms} ms: Request timeout expired; allow longer"
+        );
+        Self::new(Reason::DeadlineExceeded, text)
+    }
+
     /// The answer of a request that was dropped by mistake of ours.
     #[must_use]
     pub fn abandoned() -> Self {

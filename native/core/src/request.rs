@@ -23,7 +23,7 @@ pub struct Pending {
     pub rows: u32,
     /// When it became complete.
     pub arrived_at: Instant,
-    /// After this its answer is of no use: it is never run.
+    /// From this moment on its answer is of no use: it is never run.
     pub deadline: Instant,
     /// Runs with no other request: it overrides a default of the model, or its connection has sent failing rows.
     pub alone: bool,

@@ -44,13 +44,34 @@ impl Tensor {
                 self.data.slice(start * row_bytes..(start + count) * row_bytes)
             }
             None => {
-                let row_elements = element_count(&self.shape[1..]).unwrap_or(0) as usize;
+                let row_elements = element_count(self.shape.get(1..).unwrap_or(&[])).unwrap_or(0) as usize;
                 let from = end_of_elements(&self.data, 0, start * row_elements);
                 let to = end_of_elements(&self.data, from, count * row_elements);
                 self.data.slice(from..to)
             }
         };
         Self { datatype: self.datatype, shape, data }
+    }
+
+    /// Cuts the first `count` rows off and leaves the rest, sharing the bytes: taking a tensor apart row by row is one
+    /// walk, also for BYTES. Takes what there is where that is less.
+    #[must_use]
+    pub fn take_rows(&mut self, count: usize) -> Self {
+        let rows = self.shape.first().map_or(1, |&rows| rows.max(0) as usize);
+        let count = count.min(rows);
+        let bytes = match self.datatype.element_bytes() {
+            Some(_) => self.data.len().checked_div(rows).unwrap_or(0) * count,
+            None => {
+                let row_elements = element_count(self.shape.get(1..).unwrap_or(&[])).unwrap_or(0) as usize;
+                end_of_elements(&self.data, 0, count.saturating_mul(row_elements))
+            }
+        };
+        let mut front = self.shape.clone();
+        if let (Some(taken), Some(left)) = (front.first_mut(), self.shape.first_mut()) {
+            *taken = count as i64;
+            *left = (rows - count) as i64;
+        }
+        Self { datatype: self.datatype, shape: front, data: self.data.split_to(bytes) }
     }
 
     /// Parts one after the other along the first axis; all have the same datatype and the same sizes behind it.
@@ -63,7 +84,7 @@ impl Tensor {
             if part.datatype != first.datatype || part.shape.get(1..) != first.shape.get(1..) {
                 return None;
             }
-            rows += part.shape[0];
+            rows = rows.checked_add(*part.shape.first()?)?;
         }
         let mut data = Vec::with_capacity(parts.iter().map(|part| part.data.len()).sum());
         parts.iter().for_each(|part| data.extend_from_slice(&part.data));

@@ -1,0 +1,184 @@
+//! Rows that run together.
+
+use std::time::Instant;
+
+use crate::split::{Part, Split};
+use crate::{Answers, Inputs, ModelKey, Pending, Refusal, Reply};
+
+/// What one request contributes to a batch: all of it, or some rows of an oversize one.
+///
+/// Dropping it unanswered answers its caller `abandoned`.
+#[derive(Debug)]
+pub struct Item(Content);
+
+#[derive(Debug)]
+enum Content {
+    Whole(Pending),
+    Part(Part),
+}
+
+impl Item {
+    /// A whole request.
+    #[must_use]
+    pub fn whole(pending: Pending) -> Self {
+        Self(Content::Whole(pending))
+    }
+
+    /// Inputs of exactly these rows, in the contract's order; of a part only the part's.
+    #[must_use]
+    pub fn inputs(&self) -> &Inputs {
+        match &self.0 {
+            Content::Whole(pending) => &pending.inputs,
+            Content::Part(part) => &part.inputs,
+        }
+    }
+
+    /// How many rows; 0 where a request has an empty first axis.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.row_count() as usize
+    }
+
+    /// Whether it is all of its request.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        matches!(self.0, Content::Whole(_))
+    }
+
+    /// When its request became complete.
+    #[must_use]
+    pub fn arrived_at(&self) -> Instant {
+        match &self.0 {
+            Content::Whole(pending) => pending.arrived_at,
+            Content::Part(part) => part.split.arrived_at,
+        }
+    }
+
+    /// From this moment on it is not run.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        match &self.0 {
+            Content::Whole(pending) => pending.deadline,
+            Content::Part(part) => part.split.deadline,
+        }
+    }
+
+    /// Whether its caller still waits; not so for a part of a request that has failed already.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        match &self.0 {
+            Content::Whole(pending) => pending.caller.is_waiting(),
+            Content::Part(part) => part.split.is_waiting(),
+        }
+    }
+
+    /// Bytes of its inputs.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.inputs().iter().flatten().map(|tensor| tensor.data.len()).sum()
+    }
+
+    /// Answers the caller, or for a part adds to the answer: the first refusal and the last result go out.
+    pub fn answer(self, outcome: Result<Reply, Refusal>, answers: &mut Answers) {
+        match self.0 {
+            Content::Whole(pending) => answers.push(pending.caller, outcome),
+            Content::Part(part) => part.answer(outcome, answers),
+        }
+    }
+
+    /// Answers that its deadline has passed.
+    pub(crate) fn expire(self, now: Instant, answers: &mut Answers) {
+        let (arrived_at, deadline) = (self.arrived_at(), self.deadline());
+        let waited = now.saturating_duration_since(arrived_at);
+        let allowed = deadline.saturating_duration_since(arrived_at);
+        self.answer(Err(Refusal::deadline(waited, allowed)), answers);
+    }
+
+    pub(crate) fn row_count(&self) -> u32 {
+        match &self.0 {
+            Content::Whole(pending) => pending.rows,
+            Content::Part(part) => part.rows,
+        }
+    }
+
+    /// Rows of its whole request.
+    pub(crate) fn request_rows(&self) -> u32 {
+        match &self.0 {
+            Content::Whole(pending) => pending.rows,
+            Content::Part(part) => part.split.rows,
+        }
+    }
+
+    /// Whether it may not share a run.
+    pub(crate) fn is_alone(&self) -> bool {
+        match &self.0 {
+            Content::Whole(pending) => pending.alone,
+            Content::Part(part) => part.split.alone,
+        }
+    }
+
+    /// Cuts the first rows off; what is left stays. Both are parts from then on.
+    pub(crate) fn take_front(self, rows: u32, answer_bytes_max: u64) -> (Self, Self) {
+        let mut rest = match self.0 {
+            Content::Whole(pending) => Split::of(pending, answer_bytes_max),
+            Content::Part(part) => part,
+        };
+        let front = rest.take_front(rows);
+        (Self(Content::Part(front)), Self(Content::Part(rest)))
+    }
+}
+
+/// Why a batch left the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Dispatch {
+    /// A lane was free, and this is what there was.
+    #[default]
+    Idle,
+    /// No further row fits.
+    Full,
+}
+
+impl Dispatch {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Idle, Self::Full];
+
+    /// Value of the metric's label.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// What one run takes. Whoever runs batches owns one and has it filled again and again.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Whose requests.
+    pub key: ModelKey,
+    /// In order of arrival; none is empty-handed, none has expired when the batch was formed.
+    pub items: Vec<Item>,
+    /// Rows of all items together.
+    pub rows: u32,
+    /// Bytes of all inputs together.
+    pub bytes: usize,
+    /// Why it was formed.
+    pub dispatch: Dispatch,
+}
+
+impl Batch {
+    /// Empties it and keeps its memory. What is still in it is answered `abandoned`.
+    pub fn clear(&mut self) {
+        self.items.clear();
+        self.rows = 0;
+        self.bytes = 0;
+        self.dispatch = Dispatch::Idle;
+    }
+
+    pub(crate) fn push(&mut self, item: Item) {
+        self.rows += item.row_count();
+        self.bytes += item.bytes();
+        self.items.push(item);
+    }
+}

@@ -1,0 +1,310 @@
+//! What happened, counted where it happens: each shard and each runner writes its own counters, a scrape adds them up.
+
+mod histogram;
+mod scope;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+pub use histogram::{Bounds, Histogram};
+pub use scope::{RequestScope, Verdict};
+pub use snapshot::{Distribution, ModelSnapshot, RequestsSnapshot, RowDistribution, ShardSnapshot, Sum};
+
+use crate::{Dispatch, Queued, Reason, Report};
+
+/// A number with one writer: a load and a store, no locked instruction. Wraps, so gauges of several writers may be
+/// added up.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, amount: u64) {
+        self.set(self.get().wrapping_add(amount));
+    }
+
+    pub(crate) fn subtract(&self, amount: u64) {
+        self.set(self.get().wrapping_sub(amount));
+    }
+
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a request is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Transport {
+    /// JSON alone
+    HttpJson,
+    /// JSON with binary tensors behind it, or raw
+    HttpBinary,
+    /// gRPC
+    Grpc,
+}
+
+impl Transport {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::HttpJson, Self::HttpBinary, Self::Grpc];
+
+    /// Value of the metric's label.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::HttpJson => "http_json",
+            Self::HttpBinary => "http_binary",
+            Self::Grpc => "grpc",
+        }
+    }
+}
+
+macro_rules! endings {
+    ($($(#[$meta:meta])* $variant:ident => $label:literal,)*) => {
+        /// Why a connection or stream was ended without a text.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Ending { $($(#[$meta])* $variant),* }
+
+        impl Ending {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// Value of the metric's label.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label),* }
+            }
+        }
+    };
+}
+
+endings! {
+    /// Longest idle, closed for a newcomer
+    Connections => "connections",
+    /// Too many from one address
+    ConnectionsPeer => "connections_peer",
+    /// The first bytes did not come in time
+    Handshake => "handshake",
+    /// No request for too long
+    Idle => "idle",
+    /// Open for too long
+    Age => "age",
+    /// One stream more than was allowed
+    Streams => "streams",
+    /// The peer broke HTTP/2
+    H2Protocol => "h2_protocol",
+    /// The peer made work without use
+    Calm => "calm",
+    /// No answer to a keep-alive
+    DeadPeer => "dead_peer",
+    /// The peer took no byte for too long
+    WriteTimeout => "write_timeout",
+}
+
+/// Counters of one thread that do not belong to a model. One writer.
+#[derive(Debug)]
+pub struct ShardCounters {
+    connections: Counter,
+    streams: Counter,
+    in_flight_requests: Counter,
+    in_flight_bytes: Counter,
+    accepted: Counter,
+    answered: Counter,
+    cancelled: Counter,
+    /// By [`Ending`]
+    closed: Box<[Counter]>,
+    /// By [`Reason`]
+    refusals: Box<[Counter]>,
+}
+
+impl Default for ShardCounters {
+    fn default() -> Self {
+        Self {
+            connections: Counter::default(),
+            streams: Counter::default(),
+            in_flight_requests: Counter::default(),
+            in_flight_bytes: Counter::default(),
+            accepted: Counter::default(),
+            answered: Counter::default(),
+            cancelled: Counter::default(),
+            closed: Ending::ALL.iter().map(|_| Counter::default()).collect(),
+            refusals: Reason::ALL.iter().map(|_| Counter::default()).collect(),
+        }
+    }
+}
+
+impl ShardCounters {
+    /// All at zero.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// A connection was accepted.
+    pub fn connection_opened(&self) {
+        self.connections.add(1);
+    }
+
+    /// A connection is gone.
+    pub fn connection_closed(&self) {
+        self.connections.subtract(1);
+    }
+
+    /// A connection or a stream was ended by us, without a text. The gauges are told apart from this.
+    pub fn ended(&self, ending: Ending) {
+        self.closed[ending as usize].add(1);
+    }
+
+    /// A stream of HTTP/2 was opened.
+    pub fn stream_opened(&self) {
+        self.streams.add(1);
+    }
+
+    /// A stream of HTTP/2 is gone.
+    pub fn stream_closed(&self) {
+        self.streams.subtract(1);
+    }
+
+    /// Bytes reserved on this shard now.
+    pub fn set_in_flight_bytes(&self, bytes: u64) {
+        self.in_flight_bytes.set(bytes);
+    }
+
+    /// A refusal was written for which no [`RequestScope`] was open.
+    pub fn refused(&self, reason: Reason) {
+        self.refusals[reason as usize].add(1);
+    }
+
+    /// What it has counted.
+    #[must_use]
+    pub fn snapshot(&self) -> ShardSnapshot {
+        ShardSnapshot {
+            connections: self.connections.get(),
+            connections_closed: Ending::ALL.iter().map(|e| (e.label(), self.closed[*e as usize].get())).collect(),
+            streams: self.streams.get(),
+            in_flight_requests: self.in_flight_requests.get(),
+            in_flight_bytes: self.in_flight_bytes.get(),
+            accepted: self.accepted.get(),
+            answered: self.answered.get(),
+            cancelled: self.cancelled.get(),
+            refusals: Reason::ALL.iter().map(|r| (r.entry().label, self.refusals[*r as usize].get())).collect(),
+        }
+    }
+}
+
+/// Results, cancellations and each reason of a refusal.
+const VERDICTS: usize = 2 + Reason::ALL.len();
+
+/// Counters of one thread and one model. One writer.
+#[derive(Debug)]
+pub struct ModelCounters {
+    /// Of the same thread.
+    shard: Arc<ShardCounters>,
+    in_flight_requests: Counter,
+    /// By transport and verdict; made when first needed, as nearly none is.
+    requests: Box<[OnceLock<Histogram>]>,
+    queue: Histogram,
+    run: Histogram,
+    batch_rows: Histogram,
+    /// Nanoseconds
+    input: Counter,
+    /// Nanoseconds
+    output: Counter,
+    rows: Counter,
+    runs: Counter,
+    panics: Counter,
+    /// By [`Dispatch`]
+    dispatch: [Counter; Dispatch::ALL.len()],
+    queue_rows: Counter,
+    queue_requests: Counter,
+}
+
+impl ModelCounters {
+    /// All at zero, for the thread that writes `shard`.
+    #[must_use]
+    pub fn new(shard: &Arc<ShardCounters>) -> Arc<Self> {
+        Arc::new(Self {
+            shard: Arc::clone(shard),
+            in_flight_requests: Counter::default(),
+            requests: (0..Transport::ALL.len() * VERDICTS).map(|_| OnceLock::new()).collect(),
+            queue: Histogram::seconds(),
+            run: Histogram::seconds(),
+            batch_rows: Histogram::rows(),
+            input: Counter::default(),
+            output: Counter::default(),
+            rows: Counter::default(),
+            runs: Counter::default(),
+            panics: Counter::default(),
+            dispatch: std::array::from_fn(|_| Counter::default()),
+            queue_rows: Counter::default(),
+            queue_requests: Counter::default(),
+        })
+    }
+
+    /// A batch was run.
+    pub fn ran(&self, dispatch: Dispatch, report: &Report) {
+        for run in &report.runs {
+            self.runs.add(1);
+            self.run.observe(nanoseconds(run.run));
+            self.batch_rows.observe(u64::from(run.rows));
+            self.input.add(nanoseconds(run.input));
+            self.output.add(nanoseconds(run.output));
+            if run.requests > 0 {
+                self.rows.add(u64::from(run.rows));
+            }
+        }
+        self.panics.add(u64::from(report.panics));
+        self.dispatch[dispatch as usize].add(1);
+    }
+
+    /// What waits in the queue that this thread keeps.
+    pub fn set_queue(&self, queued: Queued) {
+        self.queue_requests.set(queued.requests as u64);
+        self.queue_rows.set(queued.rows as u64);
+    }
+
+    /// What it has counted.
+    #[must_use]
+    pub fn snapshot(&self) -> ModelSnapshot {
+        let mut requests = Vec::new();
+        for transport in Transport::ALL {
+            for verdict in 0..VERDICTS {
+                if let Some(histogram) = self.requests[transport as usize * VERDICTS + verdict].get() {
+                    let Distribution { counts, sum_s } = histogram.distribution();
+                    let outcome = scope::verdict_label(verdict);
+                    requests.push(RequestsSnapshot { transport: transport.label(), outcome, counts, sum_s });
+                }
+            }
+        }
+        ModelSnapshot {
+            requests,
+            queue: self.queue.distribution(),
+            run: self.run.distribution(),
+            input: Sum { sum_s: histogram::seconds(self.input.get()) },
+            output: Sum { sum_s: histogram::seconds(self.output.get()) },
+            batch_rows: self.batch_rows.row_distribution(),
+            rows: self.rows.get(),
+            runs: self.runs.get(),
+            panics: self.panics.get(),
+            dispatch: Dispatch::ALL.iter().map(|d| (d.label(), self.dispatch[*d as usize].get())).collect(),
+            in_flight_requests: self.in_flight_requests.get(),
+            queue_rows: self.queue_rows.get(),
+            queue_requests: self.queue_requests.get(),
+        }
+    }
+
+    fn requests(&self, transport: Transport, verdict: usize) -> &Histogram {
+        self.requests[transport as usize * VERDICTS + verdict].get_or_init(Histogram::seconds)
+    }
+}
+
+fn nanoseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,225 @@
+//! Running a batch so that every caller gets their own answer, whatever the others sent.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use crate::report::{Fault, Outcome, Report, Run};
+use crate::split::does_not_fit;
+use crate::{
+    Answers, Batch, Contract, Executor, Item, Outputs, Reason, Refusal, Reply, RunFailure, RunOutputs, Timing,
+};
+
+/// Runs a batch on a lane and answers all its requests; the batch is empty afterwards.
+///
+/// A run that fails is taken apart by halves until the request at fault is alone: of 64 requests with one at fault,
+/// 63 get their results after at most 12 further runs. Before each run, requests whose callers have left or whose
+/// deadline has passed are taken out. `clock` is read before and after each run.
+pub fn execute(
+    executor: &mut dyn Executor,
+    contract: &Contract,
+    batch: &mut Batch,
+    clock: &dyn Fn() -> Instant,
+    answers: &mut Answers,
+) -> Report {
+    let mut now = clock();
+    let mut lane = Lane { executor, contract, answers, report: Report::started(now) };
+    // Always the last items are run, and leave; so taking one out moves no other group. Groups are given by length.
+    let items = &mut batch.items;
+    let mut groups: SmallVec<[usize; 16]> = SmallVec::from_slice(&[items.len()]);
+    while let Some(length) = groups.pop() {
+        let start = items.len() - length;
+        lane.leave_out(items, start, now);
+        let length = items.len() - start;
+        if length == 0 {
+            continue;
+        }
+        let failure = lane.run(items, start, now, clock);
+        now = clock();
+        match failure {
+            None => {}
+            Some(Failure::Lost(text)) => lane.lose(items, &text),
+            Some(Failure::Misshapen) => groups.extend(std::iter::repeat_n(1, length)),
+            Some(_) if length > 1 => groups.extend([length - length / 2, length / 2]),
+            Some(failure) => lane.refuse(items, failure),
+        }
+    }
+    let mut report = lane.report;
+    report.ended_at = now;
+    report.conclude();
+    batch.clear();
+    report
+}
+
+/// Why a run answered nobody.
+enum Failure {
+    Rejected(String),
+    Memory {
+        asked: Option<u64>,
+        allowed: u64,
+    },
+    Panicked(String),
+    Lost(String),
+    /// Its outputs do not have one row per row.
+    Misshapen,
+}
+
+struct Lane<'a> {
+    executor: &'a mut dyn Executor,
+    contract: &'a Contract,
+    answers: &'a mut Answers,
+    report: Report,
+}
+
+impl Lane<'_> {
+    /// Takes out what need not run, from `start` on.
+    fn leave_out(&mut self, items: &mut Vec<Item>, start: usize, now: Instant) {
+        let mut index = start;
+        while index < items.len() {
+            let item = &items[index];
+            if !item.is_waiting() {
+                items.remove(index);
+            } else if item.deadline() <= now {
+                items.remove(index).expire(now, self.answers);
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    /// Runs the items from `start` on; answers them and takes them out unless it fails.
+    fn run(
+        &mut self,
+        items: &mut Vec<Item>,
+        start: usize,
+        started_at: Instant,
+        clock: &dyn Fn() -> Instant,
+    ) -> Option<Failure> {
+        let rows: u32 = items[start..].iter().map(Item::row_count).sum();
+        let result = catch_unwind(AssertUnwindSafe(|| self.executor.run(&items[start..], rows)));
+        let failure = match result {
+            Ok(Ok(outputs)) => return self.answer(items, start, outputs, started_at),
+            Ok(Err(RunFailure::Rejected(text))) => Failure::Rejected(text),
+            Ok(Err(RunFailure::Memory { asked, allowed })) => {
+                self.report.rows_min_failed = Some(self.report.rows_min_failed.map_or(rows, |least| least.min(rows)));
+                Failure::Memory { asked, allowed }
+            }
+            Ok(Err(RunFailure::Lost(text))) => Failure::Lost(text),
+            Err(payload) => {
+                let text = panic_text(payload.as_ref());
+                self.report.panics += 1;
+                self.report.fault.get_or_insert_with(|| Fault::of(&text));
+                Failure::Panicked(text)
+            }
+        };
+        let run = clock().saturating_duration_since(started_at);
+        self.report.runs.push(Run { rows, requests: 0, run, input: Duration::ZERO, output: Duration::ZERO });
+        Some(failure)
+    }
+
+    /// Gives each item its rows of the outputs.
+    fn answer(
+        &mut self,
+        items: &mut Vec<Item>,
+        start: usize,
+        outputs: RunOutputs,
+        started_at: Instant,
+    ) -> Option<Failure> {
+        let RunOutputs { mut outputs, input, run, output } = outputs;
+        let requests = (items.len() - start) as u32;
+        let rows: u32 = items[start..].iter().map(Item::row_count).sum();
+        let fits = outputs.iter().all(|output| output.shape.first() == Some(&i64::from(rows)));
+        let is_sole = requests == 1 && items[start].is_whole();
+        let is_misshapen = self.contract.is_batched() && !fits;
+        self.report.is_unbatchable |= is_misshapen;
+        let answered = if is_misshapen && !is_sole { 0 } else { requests };
+        self.report.runs.push(Run { rows, requests: answered, run, input, output });
+        if is_misshapen && requests > 1 {
+            return Some(Failure::Misshapen);
+        }
+        if is_misshapen && !is_sole {
+            self.refuse_part(items);
+            return None;
+        }
+        for item in items.drain(start..) {
+            let queue = started_at.saturating_duration_since(item.arrived_at());
+            self.report.queue += queue;
+            let timing = Timing { queue, input, run, output, batch_rows: rows };
+            let count = item.rows();
+            let own = if is_sole { std::mem::take(&mut outputs) } else { cut(&mut outputs, count) };
+            item.answer(Ok(Reply { outputs: own, timing }), self.answers);
+        }
+        self.report.rows_max_answered = self.report.rows_max_answered.max(rows);
+        None
+    }
+
+    /// The last item is a part whose outputs cannot be put together with the others'.
+    fn refuse_part(&mut self, items: &mut Vec<Item>) {
+        let Some(item) = items.pop() else { return };
+        self.report.outcome = Outcome::Refused;
+        let refusal = does_not_fit(item.request_rows(), item.row_count());
+        item.answer(Err(refusal), self.answers);
+    }
+
+    /// The last item failed alone.
+    fn refuse(&mut self, items: &mut Vec<Item>, failure: Failure) {
+        let Some(item) = items.pop() else { return };
+        self.report.outcome = Outcome::Refused;
+        let refusal = match failure {
+            Failure::Rejected(text) => row_rejected(&self.contract.model, &text),
+            Failure::Memory { asked, allowed } => {
+                self.report.memory_refused = true;
+                run_memory(asked, allowed)
+            }
+            Failure::Panicked(text) => Fault::of(&text).refusal(),
+            Failure::Lost(_) | Failure::Misshapen => lane_lost(&self.contract.model),
+        };
+        item.answer(Err(refusal), self.answers);
+    }
+
+    /// The lane is gone: nothing of the batch can run.
+    fn lose(&mut self, items: &mut Vec<Item>, text: &str) {
+        self.report.outcome = Outcome::Lost;
+        self.report.fault = Some(Fault::of(text));
+        for item in items.drain(..) {
+            item.answer(Err(lane_lost(&self.contract.model)), self.answers);
+        }
+    }
+}
+
+/// The next rows of every output.
+fn cut(outputs: &mut Outputs, rows: usize) -> Outputs {
+    outputs.iter_mut().map(|output| output.take_rows(rows)).collect()
+}
+
+fn row_rejected(model: &str, text: &str) -> Refusal {
+    const TEXT_CHARACTERS_MAX: usize = 300;
+    let found: String = text
+        .trim_end_matches(['.', '\n', ' '])
+        .chars()
+        .take(TEXT_CHARACTERS_MAX)
+        .map(|character| if character.is_control() { ' ' } else { character })
+        .collect();
+    let text = format!("model '{model}' fails on this request alone, {found}; check its values");
+    Refusal::new(Reason::RowRejected, text)
+}
+
+fn run_memory(asked: Option<u64>, allowed: u64) -> Refusal {
+    let asked = asked.map_or_else(|| String::from("more"), |bytes| format!("{bytes} bytes"));
+    let text = format!(
+        "this request's run asked for {asked}, {allowed} bytes are allowed; send a smaller shape or raise arena_bytes_max"
+    );
+    Refusal::new(Reason::RunMemory, text)
+}
+
+fn lane_lost(model: &str) -> Refusal {
+    const WAIT: Duration = Duration::from_millis(100);
+    let text = format!("the lane that ran this batch of '{model}' ended, a new one is starting; retry in 100 ms");
+    Refusal::new(Reason::LaneLost, text).retry_after(WAIT)
+}
+
+fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    String::from(text.unwrap_or("panic without a text"))
+}

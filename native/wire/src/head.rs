@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use memchr::memchr;
 use smallvec::SmallVec;
 
 use crate::decimal;
@@ -49,7 +50,7 @@ pub struct Head {
     pub content_length: Option<u64>,
     /// HTTP/2 with a content type of `application/grpc`, alone or followed by `+` or `;`.
     pub grpc: bool,
-    text: Box<[u8]>,
+    text: Vec<u8>,
     method_text: Range<u32>,
     path: Range<u32>,
     query: Range<u32>,
@@ -101,19 +102,27 @@ impl Head {
 pub struct HeadBuilder {
     text: Vec<u8>,
     fields: SmallVec<[Field; 8]>,
+    content_length: Option<u64>,
+    grpc: bool,
 }
 
 impl HeadBuilder {
     /// With room for a head of about so many bytes.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { text: Vec::with_capacity(bytes), fields: SmallVec::new() }
+        Self { text: Vec::with_capacity(bytes), ..Self::default() }
     }
 
     /// Adds a field; an upper-case name becomes lower case.
     pub fn field(&mut self, name: &[u8], value: &[u8]) -> &mut Self {
         let name = self.store(name);
-        self.text[name.start as usize..name.end as usize].make_ascii_lowercase();
+        let name_text = &mut self.text[name.start as usize..name.end as usize];
+        name_text.make_ascii_lowercase();
+        match &*name_text {
+            b"content-length" if self.content_length.is_none() => self.content_length = decimal::parse(value),
+            b"content-type" => self.grpc |= is_grpc(value),
+            _ => {}
+        }
         let value = self.store(value);
         self.fields.push(Field { name, value });
         self
@@ -124,21 +133,19 @@ impl HeadBuilder {
     pub fn finish(mut self, id: u32, version: Version, method: &[u8], target: &[u8]) -> Head {
         let method_text = self.store(method);
         let target = path_and_query(target);
-        let path_bytes = target.iter().position(|&byte| byte == b'?').unwrap_or(target.len());
-        let path = self.store(&target[..path_bytes]);
-        let query = self.store(target.get(path_bytes + 1..).unwrap_or_default());
+        let path_bytes = memchr(b'?', target).unwrap_or(target.len());
+        let Range { start, end } = self.store(target);
+        let path = start..start + path_bytes as u32;
+        let query = end.min(path.end + 1)..end;
         let method = match method {
             b"GET" => Method::Get,
             b"HEAD" => Method::Head,
             b"POST" => Method::Post,
             _ => Method::Other,
         };
-        let (text, fields) = (self.text.into_boxed_slice(), self.fields);
-        let mut head =
-            Head { id, method, version, content_length: None, grpc: false, text, method_text, path, query, fields };
-        head.content_length = head.field("content-length").and_then(decimal::parse);
-        head.grpc = version == Version::Http2 && head.field("content-type").is_some_and(is_grpc);
-        head
+        let grpc = self.grpc && version == Version::Http2;
+        let Self { text, fields, content_length, .. } = self;
+        Head { id, method, version, content_length, grpc, text, method_text, path, query, fields }
     }
 
     fn store(&mut self, bytes: &[u8]) -> Range<u32> {

@@ -1,5 +1,7 @@
 //! Writing answers.
 
+use memchr::memchr3;
+
 use crate::{Output, Reply, decimal};
 
 /// What an answer says about the connection.
@@ -56,13 +58,13 @@ fn write_status_line(status: u16, buffer: &mut Vec<u8>) {
 }
 
 fn write_field(name: &str, value: &[u8], buffer: &mut Vec<u8>) {
-    let start = buffer.len();
     buffer.extend_from_slice(name.as_bytes());
     buffer.extend_from_slice(b": ");
+    let start = buffer.len();
     buffer.extend_from_slice(value);
     // A value may quote what a peer sent: no byte of it may end the line.
-    for byte in &mut buffer[start..] {
-        if matches!(*byte, b'\r' | b'\n' | 0) {
+    if memchr3(b'\r', b'\n', 0, value).is_some() {
+        for byte in buffer[start..].iter_mut().filter(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             *byte = b' ';
         }
     }

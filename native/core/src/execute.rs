@@ -11,7 +11,7 @@ use crate::{
     Answers, Batch, Contract, Executor, Item, Outputs, Reason, Refusal, Reply, RunFailure, RunOutputs, Timing,
 };
 
-/// Runs a batch on a lane and answers all its requests; the batch is empty afterwards.
+/// Runs a batch on a lane and answers all its requests; the batch has no items afterwards, what else it says stays.
 ///
 /// A run that fails is taken apart by halves until the request at fault is alone: of 64 requests with one at fault,
 /// 63 get their results after at most 12 further runs. Before each run, requests whose callers have left or whose
@@ -48,7 +48,6 @@ pub fn execute(
     let mut report = lane.report;
     report.ended_at = now;
     report.conclude();
-    batch.clear();
     report
 }
 

@@ -1,2 +1,15 @@
-//! What the tests of every crate share. A dev-dependency only.
+//! What the tests of every crate share: a paused clock, a model that does what it is told, builders of tensors and
+//! requests, and the receiving end of a mailbox. A dev-dependency only.
 #![forbid(unsafe_code)]
+
+mod bounds;
+mod clock;
+mod inbox;
+mod model;
+mod tensors;
+
+pub use bounds::limits;
+pub use clock::Clock;
+pub use inbox::Inbox;
+pub use model::{FakeModel, Recorded};
+pub use tensors::{byte_strings, contract_alone, contract_of_rows, fp32, fp32_values, tensor};

@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Callable
 from threading import Event, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from servekit.config.limits import Limits
 from servekit.config.schema import Management
@@ -12,7 +12,6 @@ from servekit.logs import Logger
 
 if TYPE_CHECKING:
     import uvicorn
-    from uvicorn._types import ASGIApplication
 
 START_S_MAX = 30.0
 HEAD_BYTES_MAX = 16_384
@@ -79,7 +78,7 @@ class Listener:
             raise BindError(f"management address {self.address} cannot be listened on; choose another")
         return self.address
 
-    def _uvicorn_config(self, app: "ASGIApplication") -> "uvicorn.Config":
+    def _uvicorn_config(self, app: Callable[..., Any]) -> "uvicorn.Config":
         import uvicorn
 
         return uvicorn.Config(

@@ -92,6 +92,18 @@ impl Head {
         self.fields.iter().map(|field| (self.slice(&field.name), self.slice(&field.value)))
     }
 
+    /// Puts another content-length of as many digits in place of the one that is there.
+    pub(crate) fn replace_content_length(&mut self, digits: &[u8], length: u64) {
+        let Self { text, fields, .. } = self;
+        let range_of = |range: &Range<u32>| range.start as usize..range.end as usize;
+        for field in fields.iter().filter(|field| field.name.len() == "content-length".len()) {
+            if &text[range_of(&field.name)] == b"content-length" && field.value.len() == digits.len() {
+                text[range_of(&field.value)].copy_from_slice(digits);
+                self.content_length = Some(length);
+            }
+        }
+    }
+
     fn slice(&self, range: &Range<u32>) -> &[u8] {
         &self.text[range.start as usize..range.end as usize]
     }

@@ -1,5 +1,6 @@
 //! Reading heads: from bytes to a shared [`Head`] and the plan for its request.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use memchr::memchr;
@@ -56,7 +57,7 @@ pub struct Reading {
 }
 
 /// Reads one head after the other. The last one is remembered with its bytes: a peer that sends the same head again,
-/// as most do, costs one comparison.
+/// as most do, costs one comparison; so does one whose heads differ only in how long the body is.
 #[derive(Debug, Default)]
 pub struct HeadReader {
     line: LineScan,
@@ -72,6 +73,8 @@ struct Remembered {
     bytes: Vec<u8>,
     head: Rc<Head>,
     plan: Plan,
+    /// Where the digits of the only content-length stand.
+    length: Option<Range<usize>>,
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +95,14 @@ impl HeadReader {
             let found = Some((last.head.clone(), last.plan));
             self.blank = false;
             return Ok(Reading { taken: last.bytes.len(), found });
+        }
+        if self.line.searched == 0
+            && let Some(last) = &mut self.remembered
+            && last.takes(bytes, self.id_next)
+        {
+            self.id_next = self.id_next.wrapping_add(1);
+            self.blank = false;
+            return Ok(Reading { taken: last.bytes.len(), found: Some((last.head.clone(), last.plan)) });
         }
         if !self.blank && self.line.searched == 0 {
             match bytes {
@@ -142,23 +153,38 @@ impl HeadReader {
         {
             return Ok((last.head.clone(), last.plan));
         }
-        let (head, plan) = parse(bytes, self.fields.count(), self.id_next)?;
+        let Parsed { head, plan, length } = parse(bytes, self.fields.count(), self.id_next)?;
         self.id_next = self.id_next.wrapping_add(1);
         let head = Rc::new(head);
-        self.remember(bytes, &head, plan);
-        Ok((head, plan))
-    }
-
-    fn remember(&mut self, bytes: &[u8], head: &Rc<Head>, plan: Plan) {
         if bytes.len() > REMEMBERED_BYTES_MAX {
             self.remembered = None;
-        } else if let Some(last) = &mut self.remembered {
-            last.bytes.clear();
-            last.bytes.extend_from_slice(bytes);
-            (last.head, last.plan) = (head.clone(), plan);
         } else {
-            self.remembered = Some(Remembered { bytes: bytes.to_vec(), head: head.clone(), plan });
+            let mut kept = self.remembered.take().map_or_else(Vec::new, |last| last.bytes);
+            kept.clear();
+            kept.extend_from_slice(bytes);
+            self.remembered = Some(Remembered { bytes: kept, head: head.clone(), plan, length });
         }
+        Ok((head, plan))
+    }
+}
+
+impl Remembered {
+    /// Whether `bytes` begin with this head but for the digits of its content-length; then it becomes that head.
+    fn takes(&mut self, bytes: &[u8], id: u32) -> bool {
+        let Some(range) = self.length.clone() else { return false };
+        let Some(bytes) = bytes.get(..self.bytes.len()) else { return false };
+        if bytes[..range.start] != self.bytes[..range.start] || bytes[range.end..] != self.bytes[range.end..] {
+            return false;
+        }
+        let digits = &bytes[range.clone()];
+        // Without a body other rules hold; such a head is parsed.
+        let Some(length @ 1..) = decimal::parse(digits) else { return false };
+        self.bytes[range].copy_from_slice(digits);
+        self.plan.body = BodyPlan::Length(length);
+        let head = Rc::make_mut(&mut self.head);
+        head.id = id;
+        head.replace_content_length(digits, length);
+        true
     }
 }
 
@@ -181,7 +207,14 @@ impl LineScan {
     }
 }
 
-fn parse(bytes: &[u8], count: usize, id: u32) -> Result<(Head, Plan), Violation> {
+/// A head as it is remembered.
+struct Parsed {
+    head: Head,
+    plan: Plan,
+    length: Option<Range<usize>>,
+}
+
+fn parse(bytes: &[u8], count: usize, id: u32) -> Result<Parsed, Violation> {
     let mut fields = fields::room(count);
     let mut request = httparse::Request::new(&mut fields);
     match request.parse(bytes) {
@@ -202,7 +235,11 @@ fn parse(bytes: &[u8], count: usize, id: u32) -> Result<(Head, Plan), Violation>
     }
     let head = builder.finish(id, version, method.as_bytes(), target.as_bytes());
     let plan = framing.plan(&head, is_absolute(target.as_bytes()))?;
-    Ok((head, plan))
+    let length = framing.length_digits.filter(|_| plan.body != BodyPlan::Length(0)).map(|digits| {
+        let start = digits.as_ptr().addr() - bytes.as_ptr().addr();
+        start..start + digits.len()
+    });
+    Ok(Parsed { head, plan, length })
 }
 
 /// Whether the request line ends in a well-formed version, so that it is one we do not speak and no garbage.
@@ -217,8 +254,10 @@ fn is_version(bytes: &[u8]) -> bool {
 
 /// The fields that say where the request ends and what becomes of the connection.
 #[derive(Debug, Default)]
-struct Framing {
+struct Framing<'a> {
     content_length: Option<u64>,
+    /// The value of the only content-length.
+    length_digits: Option<&'a [u8]>,
     chunked: bool,
     hosts: usize,
     close: bool,
@@ -226,8 +265,8 @@ struct Framing {
     continues: bool,
 }
 
-impl Framing {
-    fn add(&mut self, name: &str, value: &[u8]) -> Result<(), Violation> {
+impl<'a> Framing<'a> {
+    fn add(&mut self, name: &str, value: &'a [u8]) -> Result<(), Violation> {
         // The length tells most fields apart before any letter is compared.
         match name.len() {
             4 if name.eq_ignore_ascii_case("host") => self.hosts += 1,
@@ -254,13 +293,15 @@ impl Framing {
         Ok(())
     }
 
-    fn add_content_length(&mut self, value: &[u8]) -> Result<(), Violation> {
+    fn add_content_length(&mut self, value: &'a [u8]) -> Result<(), Violation> {
         let Some(length) = decimal::parse(value) else {
             return Err(Violation::Framing(
                 "malformed content-length, digits for a number below 2^64 are allowed; send the body's length",
             ));
         };
-        if self.content_length.replace(length).is_some_and(|before| before != length) {
+        let before = self.content_length.replace(length);
+        self.length_digits = before.is_none().then_some(value);
+        if before.is_some_and(|before| before != length) {
             return Err(Violation::Framing("several differing content-lengths found, one is allowed; send only one"));
         }
         Ok(())

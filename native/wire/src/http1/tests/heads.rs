@@ -177,6 +177,56 @@ fn the_same_head_has_the_same_id_and_another_head_another() {
 }
 
 #[test]
+fn heads_that_differ_only_in_their_length_are_each_read_right() {
+    let mut talk = Talk::new();
+    let lengths = ["5", "7", "7", "12", "34", "0", "9", "05", "10", "007", "x7", "77"];
+    let mut kept = Vec::new();
+    for length in lengths {
+        let body = "x".repeat(length.parse().unwrap_or(0));
+        let input = post(&format!("content-length: {length}\r\ny: z\r\n"), &body);
+        let mut rest = input.as_bytes();
+        match talk.http1.advance(&mut rest, talk.now, &talk.output) {
+            Some(Event::Head { stream, head, .. }) => {
+                talk.stream = stream;
+                assert_eq!(head.content_length, length.parse().ok(), "{length}");
+                assert_eq!(head.field("content-length"), Some(length.as_bytes()));
+                assert_eq!(head.field("y"), Some(&b"z"[..]));
+                kept.push((head, length));
+            }
+            Some(Event::Violation { .. }) => {
+                assert_eq!(length, "x7");
+                break;
+            }
+            other => panic!("{length}: {other:?}"),
+        }
+        talk.accept(100);
+        if !body.is_empty() {
+            assert_eq!(talk.next(&mut rest), Some(Said::Body(body.into_bytes())));
+        }
+        talk.reply(200, "");
+    }
+    let ids: Vec<u32> = kept.iter().map(|(head, _)| head.id).collect();
+    assert_eq!(ids, [0, 1, 1, 2, 3, 4, 5, 6, 7, 8], "the same head has the same id and no other has it");
+    for (head, length) in kept {
+        assert_eq!(head.field("content-length"), Some(length.as_bytes()), "a head that was told never changes");
+    }
+}
+
+#[test]
+fn a_length_beyond_its_limits_is_refused_after_a_good_one_too() {
+    let mut talk = Talk::with(Limits { request_body_bytes_max: 50, ..Limits::default() });
+    talk.send(post("content-length: 10\r\n", "0123456789"));
+    talk.reply(200, "");
+    let said = talk.send(post("content-length: 99\r\n", ""));
+    assert_eq!(said, [Said::Violation(Violation::BodyTooLarge { found: 99, allowed: 50 })]);
+    let digits = |digits: &str| post(&format!("content-length: {digits}\r\n"), "");
+    let mut talk = Talk::new();
+    talk.send(digits("00000000000000000001") + "x");
+    talk.reply(200, "");
+    assert!(matches!(talk.send(digits("18446744073709551616"))[..], [Said::Violation(Violation::Framing(_))]));
+}
+
+#[test]
 fn a_long_head_is_not_remembered() {
     let mut talk = Talk::new();
     let long = format!("GET /l HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(5_000));

@@ -51,6 +51,7 @@ fn fragment() -> impl Strategy<Value = String> {
         "GET /g HTTP/1.0\r\nconnection: keep-alive\r\n\r\n",
         "HEAD /h HTTP/1.1\r\nhost: a\r\n\r\n",
         "POST /p HTTP/1.1\r\nhost: a\r\ncontent-length: 7\r\n\r\n1234567",
+        "POST /p HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n123456789",
         "POST /p HTTP/1.1\r\nhost: a\r\ncontent-length: 50\r\n\r\n",
         "POST /p HTTP/1.1\r\nhost: a\r\ncontent-length: 301\r\n\r\n",
         "POST /p HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n",

@@ -46,7 +46,7 @@ impl Http1 {
         }
         let aged =
             !limits.connection_age_max.is_zero() && passed(self.clock.started_at, limits.connection_age_max, now);
-        if aged && self.leave.is_none() && !self.closes() {
+        if aged && self.leave.is_none() {
             self.leave(Leave { since: now, reason: Some(CloseReason::Age) });
         }
         if let Some(leave) = self.leave
@@ -69,10 +69,6 @@ impl Http1 {
                 self.clock.since = now;
             }
         }
-    }
-
-    fn closes(&self) -> bool {
-        matches!(self.state, State::Lingering { .. } | State::Ended)
     }
 
     fn check_state(&mut self, now: Instant, output: &Output) {

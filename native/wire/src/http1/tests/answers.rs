@@ -115,6 +115,11 @@ fn who_waits_for_it_is_told_to_continue_upon_acceptance_alone() {
     }
 
     let mut talk = Talk::new();
+    talk.send(&expecting[..10]);
+    talk.send(format!("{}ab", &expecting[10..]));
+    assert_eq!(talk.written(), "", "the body came with the rest of its head");
+
+    let mut talk = Talk::new();
     let mut rest = expecting.as_bytes();
     talk.next(&mut rest);
     talk.reply(503, "no");
@@ -209,6 +214,41 @@ fn a_full_read_ahead_wants_no_more_and_loses_nothing() {
         assert_eq!(stream, told);
     }
     assert_eq!((told, rest.len()), (5, 0));
+}
+
+#[test]
+fn a_head_behind_answered_requests_has_all_the_room_that_a_head_has() {
+    let limits = Limits {
+        request_line_bytes_max: 60,
+        header_bytes_max: 240,
+        connection_read_bytes_max: 300,
+        ..Limits::default()
+    };
+    let long = format!("GET /{} HTTP/1.1\r\nhost: {}\r\n\r\n", "l".repeat(40), "h".repeat(200));
+    let mut talk = Talk::with(limits);
+    talk.send(GET.repeat(3) + &long[..200]);
+    for _ in 0..2 {
+        talk.reply(200, "");
+        talk.hear();
+    }
+    talk.reply(200, "");
+    assert_eq!(talk.hear(), []);
+    assert!(matches!(talk.send(&long[200..])[..], [Said::Head { stream: 4, .. }]));
+}
+
+#[test]
+fn room_in_the_read_ahead_comes_back_once_moving_is_cheap() {
+    let mut ahead = ReadAhead::of(b"0123456789");
+    assert_eq!(ahead.room(10), 0);
+    ahead.consume(4);
+    assert_eq!(ahead.room(10), 0, "six bytes would have to move for the sake of four");
+    ahead.consume(1);
+    let mut input = &b"abcdefg"[..];
+    ahead.fill(&mut input, 10);
+    assert_eq!((ahead.bytes(), input), (&b"56789abcde"[..], &b"fg"[..]));
+    ahead.consume(10);
+    assert!(ahead.is_empty());
+    assert_eq!(ahead.room(10), 10);
 }
 
 #[test]

@@ -72,6 +72,10 @@ fn a_chunked_body_too_large_is_refused_before_it_is_read() {
     let limits = Limits { request_body_bytes_max: 10, ..Limits::default() };
     let read = |body: &str| Talk::with(limits.clone()).send(chunked(body));
     assert_eq!(read("6\r\nabcdef\r\n4\r\nghij\r\n0\r\n\r\n").len(), 2);
+    let mut talk = Talk::with(limits.clone());
+    talk.grant = 5;
+    let said = talk.send(chunked("6\r\nabcdef\r\n"));
+    assert_eq!(said.last(), Some(&Said::Grow { bytes: 10 }), "no more is asked for than is allowed");
     let said = read("6\r\nabcdef\r\n5\r\n");
     assert_eq!(violation(&said), &Violation::BodyTooLarge { found: 11, allowed: 10 });
     let said = read("FFFFFFFFFFFFFFFF\r\n");

@@ -141,7 +141,7 @@ impl Http2 {
 
     /// Frames may come late for a stream that is closed, but not for one that was never opened.
     fn check_known(&self, frame: Frame) -> Result<(), Fault> {
-        if frame.stream % 2 == 0 || frame.stream > self.last_stream {
+        if frame.stream.is_multiple_of(2) || frame.stream > self.last_stream {
             return Err(Fault::breach(ErrorCode::Protocol, "frame is on a stream that was not opened"));
         }
         Ok(())

@@ -215,6 +215,7 @@ impl Http2 {
                 at += 1;
             }
         }
+        self.clocks.deafen();
         self.peer_parts = true;
         self.settle();
     }

@@ -71,7 +71,7 @@ impl Http2 {
         now: Instant,
         output: &mut Output,
     ) -> Result<Step, Fault> {
-        if frame.stream % 2 == 0 {
+        if frame.stream.is_multiple_of(2) {
             return Err(Fault::breach(ErrorCode::Protocol, "headers are on a stream without an odd number"));
         }
         if frame.stream <= self.last_stream
@@ -291,7 +291,7 @@ impl Http2 {
 
     /// DATA on a stream that is not open.
     fn on_data_astray(&mut self, frame: Frame, output: &mut Output) -> Result<(), Fault> {
-        if frame.stream % 2 == 0 || frame.stream > self.last_stream {
+        if frame.stream.is_multiple_of(2) || frame.stream > self.last_stream {
             return Err(Fault::breach(ErrorCode::Protocol, "data is on a stream that was not opened"));
         }
         if self.streams.closed(frame.stream) != Closed::ByReset {

@@ -82,11 +82,9 @@ impl PeerSettings {
 
     fn set(&mut self, name: u16, value: u32) -> Result<(), Fault> {
         match name {
-            setting::HEADER_TABLE_SIZE => {
-                if (value as usize) < TABLE_BYTES_DEFAULT && !self.table_closed {
-                    self.table_closed = true;
-                    self.table_shrunk = true;
-                }
+            setting::HEADER_TABLE_SIZE if (value as usize) < TABLE_BYTES_DEFAULT && !self.table_closed => {
+                self.table_closed = true;
+                self.table_shrunk = true;
             }
             setting::ENABLE_PUSH if value > 1 => {
                 return Err(Fault::breach(ErrorCode::Protocol, "enable push is neither 0 nor 1"));

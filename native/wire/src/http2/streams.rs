@@ -70,7 +70,7 @@ impl Streams {
             return;
         }
         let forgotten = std::mem::replace(&mut self.closed[self.closed_next], mark);
-        if forgotten % 2 == 0 {
+        if forgotten.is_multiple_of(2) {
             self.forgiven_max = self.forgiven_max.max(forgotten + 1);
         }
         self.closed_next = (self.closed_next + 1) % CLOSED_MAX;

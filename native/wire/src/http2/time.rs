@@ -31,6 +31,8 @@ pub(super) struct Clocks {
     /// Output waited at this and every later look.
     output_since: Option<Instant>,
     wrote_at: Instant,
+    /// The input ended: the peer's silence means nothing any more.
+    deaf: bool,
 }
 
 impl Clocks {
@@ -43,6 +45,7 @@ impl Clocks {
             idle_since: None,
             output_since: None,
             wrote_at: now,
+            deaf: false,
         }
     }
 
@@ -52,6 +55,13 @@ impl Clocks {
         self.asked_at = None;
     }
 
+    /// Nothing more will be heard.
+    pub(super) fn deafen(&mut self) {
+        self.deaf = true;
+        self.asked_at = None;
+    }
+
+    /// A stream was opened.
     pub(super) fn busy(&mut self) {
         self.idle_since = None;
     }
@@ -119,7 +129,7 @@ impl Http2 {
         }
         let silent = passed(self.clocks.heard_at, now, self.limits.keepalive_interval);
         // While the owner decides we do not listen, so that silence means nothing.
-        if silent && !self.streams.is_empty() && self.undecided.is_none() && !self.peer_parts {
+        if silent && !self.streams.is_empty() && self.undecided.is_none() && !self.clocks.deaf {
             frame::put_ping(output.buffer(), 0, LIVING_PING);
             self.clocks.asked_at = Some(now);
         }

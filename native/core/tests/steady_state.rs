@@ -1,0 +1,61 @@
+//! Queueing and answering allocate nothing once they have seen their largest load.
+#![forbid(unsafe_code)]
+
+use servekit_core::{Answers, Batch, Item, ModelKey, Next, Outputs, Pending, Policy, Reply, Scheduler, Timing};
+use servekit_testing::{Clock, Inbox, fp32};
+
+/// Offers all, forms batches until nothing waits, gives everyone their rows and takes the answers out.
+fn turn(
+    scheduler: &mut Scheduler,
+    pending: &mut Vec<Pending>,
+    batch: &mut Batch,
+    answers: &mut Answers,
+    clock: &Clock,
+) {
+    for pending in pending.drain(..) {
+        assert!(scheduler.offer(ModelKey(0), pending, clock.now()).is_ok());
+    }
+    while scheduler.next(clock.now(), batch, answers) == Next::Run {
+        for item in batch.items.drain(..) {
+            let outputs: Outputs = item.inputs().iter().flatten().cloned().collect();
+            item.answer(Ok(Reply { outputs, timing: Timing::default() }), answers);
+        }
+    }
+    assert!(answers.drain().all(|answer| answer.outcome.is_ok()));
+}
+
+#[test]
+fn a_steady_load_allocates_nothing() {
+    let (clock, inbox) = (Clock::new(), Inbox::new());
+    let policy =
+        Policy { rows_max: 16, bytes_max: 1 << 20, batched: true, requests_max: 1_000, answer_bytes_max: 1 << 20 };
+    let mut scheduler = Scheduler::new(1_000);
+    scheduler.add(ModelKey(0), "tiny", policy);
+    let (mut batch, mut answers) = (Batch::default(), Answers::default());
+    let shapes = [[1, 4], [2, 8], [1, 3]];
+    let load = || -> Vec<Pending> {
+        (0..90)
+            .map(|index| {
+                let shape = shapes[index % shapes.len()];
+                inbox.request([fp32(&shape, &vec![1.0; (shape[0] * shape[1]) as usize])], clock.now())
+            })
+            .collect()
+    };
+    for _ in 0..3 {
+        turn(&mut scheduler, &mut load(), &mut batch, &mut answers, &clock);
+    }
+    for _ in 0..20 {
+        let mut pending = load();
+        // Cloning once makes the bytes shared, which allocates: the reader of a request has done so by now.
+        let _shared: Vec<_> = pending.iter().map(|pending| pending.inputs.clone()).collect();
+        let counted = allocation_counter::measure(|| {
+            turn(&mut scheduler, &mut pending, &mut batch, &mut answers, &clock);
+        });
+        assert_eq!(counted.count_total, 0);
+    }
+}
+
+#[test]
+fn an_item_is_not_larger_than_moving_it_is_worth() {
+    assert!(size_of::<Item>() <= 256, "{} bytes", size_of::<Item>());
+}

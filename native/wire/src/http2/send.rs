@@ -236,6 +236,16 @@ impl Http2 {
         let stream = &mut self.streams[at];
         let windows = self.send_window.open().min(stream.send_window.open());
         let sendable = if stream.queue.is_some() { 0 } else { data.len().min(windows) };
+        if sendable == data.len() && sendable <= frame_bytes_max {
+            // One frame, as nearly always.
+            let flags = if end { flag::END_STREAM } else { 0 };
+            Frame { length: sendable, kind: kind::DATA, flags, stream: stream.id }.put(output.buffer());
+            output.buffer().extend_from_slice(data.prefix);
+            output.payload(data.payload);
+            stream.send_window.fill(sendable);
+            self.send_window.fill(sendable);
+            return self.calm.sent();
+        }
         let (mut left, mut frame_left) = (sendable, 0);
         for piece in data.pieces() {
             let mut from = 0;

@@ -235,3 +235,6 @@ impl Lease {
         self.connections.used()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -137,3 +137,6 @@ impl Drop for Caller {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

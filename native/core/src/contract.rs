@@ -153,6 +153,7 @@ impl Contract {
             }
         }
         if !self.is_batched() {
+            self.check_row_bytes(inputs, 1, limits)?;
             return Ok(1);
         }
         let mut rows: Option<(&TensorSpec, i64)> = None;
@@ -193,7 +194,6 @@ impl Contract {
     }
 
     fn check_all_given(&self, inputs: &[Option<Tensor>]) -> Result<(), Refusal> {
-        let given = inputs.iter().flatten().count();
         let missing: Vec<&str> = self
             .inputs
             .iter()
@@ -204,9 +204,10 @@ impl Contract {
         if missing.is_empty() {
             return Ok(());
         }
+        let expected = self.inputs.iter().filter(|spec| !spec.optional).count();
         let text = format!(
-            "expected {} inputs but got {given} inputs for model '{}', '{}' is missing; add it",
-            self.inputs.iter().filter(|spec| !spec.optional).count(),
+            "expected {expected} inputs but got {} inputs for model '{}', '{}' is missing; add it",
+            expected - missing.len(),
             self.model,
             missing.join("', '")
         );
@@ -217,8 +218,9 @@ impl Contract {
         let bytes: usize = inputs.iter().flatten().map(|tensor| tensor.data.len()).sum();
         let row_bytes = bytes as u64 / rows.max(1) as u64;
         if row_bytes > limits.batch_bytes_max {
+            let what = if self.is_batched() { "one row" } else { "the request, which is one row," };
             let text = format!(
-                "one row has {row_bytes} bytes, at most {} are allowed; send smaller rows or raise batch_bytes_max",
+                "{what} has {row_bytes} bytes, at most {} are allowed; send smaller rows or raise batch_bytes_max",
                 limits.batch_bytes_max
             );
             return Err(Refusal::new(Reason::TensorTooLarge, text));

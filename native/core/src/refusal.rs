@@ -197,3 +197,6 @@ pub fn quoted(bytes: &[u8]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

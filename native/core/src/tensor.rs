@@ -115,3 +115,6 @@ fn end_of_elements(data: &[u8], from: usize, count: usize) -> usize {
     }
     at
 }
+
+#[cfg(test)]
+mod tests;

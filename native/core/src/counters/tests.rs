@@ -1,1 +1,169 @@
+use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
+use super::*;
+use crate::Timing;
+
+fn threads() -> (Arc<ShardCounters>, Arc<ModelCounters>) {
+    let shard = ShardCounters::new();
+    let model = ModelCounters::new(&shard);
+    (shard, model)
+}
+
+fn answered(queue_us: u64) -> Verdict {
+    Verdict::Answered(Timing { queue: Duration::from_micros(queue_us), ..Timing::default() })
+}
+
+#[test]
+fn what_is_accepted_is_answered_or_cancelled() {
+    let (shard, model) = threads();
+    let start = Instant::now();
+    let mut scopes: Vec<_> = (0..6).map(|_| RequestScope::open(&shard, Transport::HttpJson, start)).collect();
+    scopes.iter_mut().take(5).for_each(|scope| scope.enter(&model));
+    scopes.iter_mut().take(4).for_each(|scope| scope.accept(start));
+    assert_eq!((shard.snapshot().in_flight_requests, model.snapshot().in_flight_requests), (6, 5));
+    let later = start + Duration::from_micros(60);
+    let mut scopes = scopes.into_iter();
+    let mut next = || scopes.next().expect("one of six");
+    next().close(answered(30), later);
+    next().close(Verdict::Refused(Reason::DeadlineExceeded), later);
+    next().cancel(later);
+    drop(next());
+    next().close(Verdict::Refused(Reason::QueueFull), later);
+    next().close(Verdict::Refused(Reason::UnknownModel), later);
+
+    let counted = shard.snapshot();
+    assert_eq!((counted.accepted, counted.answered, counted.cancelled), (4, 2, 2));
+    assert_eq!((counted.in_flight_requests, model.snapshot().in_flight_requests), (0, 0));
+    let refused: Vec<_> = counted.refusals.into_iter().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(refused, [("deadline", 1), ("model", 1), ("queue_full", 1)]);
+    let snapshot = model.snapshot();
+    let outcomes: Vec<_> = snapshot.requests.iter().map(|r| (r.outcome, r.counts.iter().sum::<u64>())).collect();
+    assert_eq!(outcomes, [("ok", 1), ("cancelled", 2), ("queue_full", 1), ("deadline", 1)]);
+    assert_eq!((snapshot.requests[0].counts[2], snapshot.requests[0].sum_s), (1, 60e-6), "50 to 75 µs");
+    assert_eq!((snapshot.queue.counts[1], snapshot.queue.sum_s), (1, 30e-6));
+}
+
+#[test]
+fn the_label_cancelled_exists_once() {
+    let (shard, model) = threads();
+    let now = Instant::now();
+    let mut scope = RequestScope::open_for(&model, Transport::Grpc, now);
+    scope.accept(now);
+    scope.close(Verdict::Refused(Reason::Cancelled), now);
+    drop(RequestScope::open_for(&model, Transport::Grpc, now));
+    let snapshot = model.snapshot();
+    assert_eq!(snapshot.requests.len(), 1);
+    assert_eq!(snapshot.requests[0].counts.iter().sum::<u64>(), 2);
+    assert_eq!((shard.snapshot().cancelled, shard.snapshot().answered), (1, 0));
+}
+
+#[test]
+fn a_bound_belongs_to_the_bucket_below_it() {
+    let table = [(0, 0), (1, 0), (2, 1), (3, 2), (4, 2), (64, 6), (65, 7), (65_536, 16), (65_537, 17)];
+    for (rows, bucket) in table {
+        let histogram = Histogram::rows();
+        histogram.observe(rows);
+        assert_eq!(histogram.row_distribution().counts[bucket], 1, "{rows}");
+        assert_eq!(histogram.row_distribution().sum, rows);
+    }
+    let bounds = Bounds::in_use();
+    assert_eq!((bounds.seconds[0], bounds.seconds.last()), (25e-6, Some(&60.0)));
+    assert!(bounds.seconds.is_sorted() && bounds.rows.is_sorted());
+    let histogram = Histogram::seconds();
+    histogram.observe(u64::MAX);
+    assert_eq!(histogram.distribution().counts[bounds.seconds.len()], 1);
+}
+
+fn report(runs: &[(u32, u32)]) -> Report {
+    let mut report = Report::started(Instant::now());
+    for &(rows, requests) in runs {
+        let [input, run, output] = [1, 100, 2].map(Duration::from_micros);
+        report.runs.push(crate::Run { rows, requests, run, input, output });
+    }
+    report
+}
+
+#[test]
+fn a_run_that_failed_counts_as_a_run_but_its_rows_do_not() {
+    let (_, model) = threads();
+    model.ran(Dispatch::Full, &report(&[(64, 0), (32, 32), (32, 32)]));
+    model.ran(Dispatch::Idle, &report(&[(1, 1)]));
+    let snapshot = model.snapshot();
+    assert_eq!((snapshot.runs, snapshot.rows), (4, 65));
+    assert_eq!(snapshot.dispatch, [("full", 1), ("idle", 1)].into());
+    assert_eq!((snapshot.batch_rows.counts[0], snapshot.batch_rows.counts[5], snapshot.batch_rows.sum), (1, 2, 129));
+    assert_eq!((snapshot.input.sum_s, snapshot.run.sum_s, snapshot.output.sum_s), (4e-6, 400e-6, 8e-6));
+}
+
+#[test]
+fn threads_are_added_up() {
+    let (shard, model) = threads();
+    let (other_shard, other_model) = threads();
+    let now = Instant::now();
+    for (model, queue_rows) in [(&model, 3), (&other_model, 4)] {
+        RequestScope::open_for(model, Transport::Grpc, now).close(answered(1), now);
+        model.ran(Dispatch::Idle, &report(&[(2, 2)]));
+        model.set_queue(Queued { requests: 1, rows: queue_rows, bytes: 0 });
+    }
+    RequestScope::open_for(&other_model, Transport::HttpBinary, now).close(answered(1), now);
+    shard.connection_opened();
+    other_shard.connection_opened();
+    other_shard.connection_closed();
+    other_shard.ended(Ending::Idle);
+    let mut merged = ModelSnapshot::default();
+    merged.merge(&model.snapshot());
+    merged.merge(&other_model.snapshot());
+    let outcomes: Vec<_> = merged.requests.iter().map(|r| (r.transport, r.counts[0])).collect();
+    assert_eq!(outcomes, [("grpc", 2), ("http_binary", 1)]);
+    assert_eq!((merged.rows, merged.runs, merged.queue_rows, merged.queue_requests), (4, 2, 7, 2));
+    assert_eq!(merged.queue.counts[0], 3);
+    let mut total = ShardSnapshot::default();
+    total.merge(&shard.snapshot());
+    total.merge(&other_shard.snapshot());
+    assert_eq!((total.connections, total.connections_closed["idle"]), (1, 1));
+}
+
+#[test]
+fn snapshots_are_written_with_the_names_that_readers_know() {
+    let (shard, model) = threads();
+    let now = Instant::now();
+    RequestScope::open_for(&model, Transport::HttpJson, now).close(answered(1), now);
+    let model = serde_json::to_value(model.snapshot()).expect("it is plain data");
+    let keys = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    let expected = [
+        "batch_rows",
+        "dispatch",
+        "in_flight_requests",
+        "input",
+        "output",
+        "panics",
+        "queue",
+        "queue_requests",
+        "queue_rows",
+        "requests",
+        "rows",
+        "run",
+        "runs",
+    ];
+    assert_eq!(keys(&model), expected);
+    assert_eq!(keys(&model["requests"][0]), ["counts", "outcome", "sum_s", "transport"]);
+    assert_eq!(keys(&model["queue"]), ["counts", "sum_s"]);
+    assert_eq!(keys(&model["batch_rows"]), ["counts", "sum"]);
+    assert_eq!(model["dispatch"], json!({"full": 0, "idle": 0}));
+    let shard = serde_json::to_value(shard.snapshot()).expect("it is plain data");
+    let expected = [
+        "accepted",
+        "answered",
+        "cancelled",
+        "connections",
+        "connections_closed",
+        "in_flight_bytes",
+        "in_flight_requests",
+        "refusals",
+        "streams",
+    ];
+    assert_eq!(keys(&shard), expected);
+    assert_eq!(keys(&shard["refusals"]).len(), Reason::ALL.len());
+}

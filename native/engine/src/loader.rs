@@ -1,0 +1,316 @@
+//! Loads a model: reads, scans, builds, probes, decides.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use servekit_core::{Axis, Batching, Contract, Limits, Reason, Refusal, Shape, TensorSpec};
+
+use crate::Environment;
+use crate::cuda;
+use crate::fault::{Fault, told};
+use crate::file::{self, ModelFile};
+use crate::lane::{Graph, Lane, Part};
+use crate::model::{Description, DeviceChoice, Execution, LoadedModel, ModelSpec, Placement, Settings};
+use crate::probe::{self, Bounds, Findings};
+use crate::scan::{self, Scan};
+use crate::session::{Device, Session, SessionSource};
+use crate::signature::{self, Signature};
+
+/// Even a tiny model may have this much for its runs.
+const ARENA_BYTES_MIN: u64 = 64 << 20;
+/// Room over what made-up rows took: real rows are longer.
+const ARENA_PEAK_FACTOR: u64 = 4;
+/// A batch on the GPU and one on its way; more sessions would only hold more copies of the weights.
+const CUDA_LANES_MAX: u32 = 2;
+
+impl Environment {
+    /// Loads a model, tries it, and describes it. Takes as long as it takes: call it where nobody waits.
+    ///
+    /// # Errors
+    /// `ModelPath` and `ModelFile` for a model that cannot be served, saying why; `LoadRefused` where memory or a
+    /// device is missing.
+    pub fn load(&self, spec: &ModelSpec, limits: &Limits, settings: &Settings) -> Result<LoadedModel, Refusal> {
+        let started_at = Instant::now();
+        let file = file::read(spec, limits)?;
+        let scan = scan::scan(&file.bytes, &spec.name, limits)?;
+        let external_bytes = file::check_external(&file.folder, &scan, spec)?;
+        let loader = Loader { environment: *self, spec, limits, settings, file, scan };
+        let mut loaded = loader.load()?;
+        loaded.description.weights_bytes = loader.scan.weights_bytes.max(external_bytes);
+        loaded.description.load_s = started_at.elapsed().as_secs_f64();
+        Ok(LoadedModel::new(loaded.contract, loaded.description, loaded.graph, loaded.sessions))
+    }
+}
+
+/// What a load works with.
+struct Loader<'a> {
+    environment: Environment,
+    spec: &'a ModelSpec,
+    limits: &'a Limits,
+    settings: &'a Settings,
+    file: ModelFile,
+    scan: Scan,
+}
+
+/// What it makes.
+struct Loaded {
+    contract: Contract,
+    description: Description,
+    graph: Arc<Graph>,
+    sessions: Vec<Arc<Session>>,
+}
+
+/// A session that was tried, and the memory it needs.
+struct Tried {
+    device: Device,
+    session: Arc<Session>,
+    graph: Arc<Graph>,
+    findings: Findings,
+    /// Bytes that each lane may take.
+    arena_bytes_max: u64,
+    decisions: Decisions,
+}
+
+/// Topic, and decision with its reason.
+type Decisions = Vec<(String, String)>;
+
+impl Loader<'_> {
+    fn load(&self) -> Result<Loaded, Refusal> {
+        let mut tried = self.try_out()?;
+        let sessions = self.sessions(&tried)?;
+        let findings = &tried.findings;
+        let batching = match &findings.batching {
+            Ok(()) => Batching::Rows,
+            Err(why) => Batching::Alone(why.as_str().into()),
+        };
+        let placement = self.decide(&mut tried.decisions, findings, tried.device);
+        let contract = Contract {
+            model: self.spec.name.as_str().into(),
+            inputs: tried.graph.signature.inputs.iter().map(|port| port.spec.clone()).collect(),
+            outputs: output_specs(&tried.graph.signature, findings.shapes.as_deref()),
+            batching,
+        };
+        let description = Description {
+            execution: placement,
+            device: tried.device.name(),
+            ort: self.environment.version().to_owned(),
+            digest: self.file.digest.clone(),
+            file_bytes: self.file.bytes.len() as u64,
+            weights_bytes: 0,
+            load_s: 0.0,
+            batch_rows_max: if contract.is_batched() { findings.batch_rows_max } else { 1 },
+            batch_bytes_max: self.batch_bytes_max(),
+            arena_bytes_max: tried.arena_bytes_max,
+            inline_bytes_max: findings.batch.as_ref().map_or(0, |batch| batch.input_bytes),
+            lanes: if tried.session.is_shared() { self.lanes(tried.device) } else { sessions.len() as u32 },
+            decisions: tried.decisions,
+        };
+        Ok(Loaded { contract, description, graph: tried.graph, sessions })
+    }
+
+    fn batch_bytes_max(&self) -> u64 {
+        self.spec.batch_bytes_max.unwrap_or(self.limits.batch_bytes_max)
+    }
+
+    fn lanes(&self, device: Device) -> u32 {
+        let lanes = self.settings.lanes.max(1);
+        if device == Device::Cpu { lanes } else { lanes.min(CUDA_LANES_MAX) }
+    }
+
+    fn refused(&self, fault: Fault) -> Refusal {
+        fault.into_refusal(&self.spec.name)
+    }
+
+    /// Builds a session for the device that works, tries the model, and builds again where its arena must be larger.
+    fn try_out(&self) -> Result<Tried, Refusal> {
+        let configured = self.spec.arena_bytes_max.or(self.limits.arena_bytes_max);
+        let mut arena_bytes_max = configured.unwrap_or(ARENA_BYTES_MIN);
+        let mut decisions = Decisions::new();
+        let (device, mut session) = self.first_session(arena_bytes_max, &mut decisions)?;
+        let signature = signature::read(&session, &self.scan, &self.spec.name)?;
+        let graph = Arc::new(Graph { signature, golden: OnceLock::new() });
+        let batch_rows_max = self.spec.batch_rows_max.unwrap_or(self.limits.batch_rows_max);
+        let bounds = Bounds {
+            batch_rows_max: u32::try_from(batch_rows_max).unwrap_or(u32::MAX).max(1),
+            batch_bytes_max: self.batch_bytes_max(),
+            inline_run_us_max: self.settings.inline_run_us_max,
+        };
+        let probe =
+            |session: &Arc<Session>| probe::probe(&graph, session, &bounds).map_err(|fault| self.refused(fault));
+        let mut findings = probe(&session)?;
+        if configured.is_none() {
+            let ceiling = self.limits.memory_bytes_max.max(ARENA_BYTES_MIN);
+            let was_too_small = findings.ran_out_of_memory;
+            if was_too_small {
+                session = self.session(device, ceiling)?;
+                findings = probe(&session)?;
+            }
+            let needed = findings.peak_bytes.saturating_mul(ARENA_PEAK_FACTOR).clamp(ARENA_BYTES_MIN, ceiling);
+            if was_too_small || needed > arena_bytes_max {
+                arena_bytes_max = needed;
+                session = self.session(device, arena_bytes_max)?;
+                warm_up(&graph, &session);
+            }
+        }
+        let why = match configured {
+            Some(_) => "as configured".to_owned(),
+            None => format!(
+                "{ARENA_PEAK_FACTOR} times the {} bytes that the largest made-up batch takes, at least {ARENA_BYTES_MIN}",
+                findings.peak_bytes
+            ),
+        };
+        decisions.push(("arena".to_owned(), format!("{arena_bytes_max} bytes for each lane: {why}")));
+        Ok(Tried { device, session, graph, findings, arena_bytes_max, decisions })
+    }
+
+    /// A session on the device that was asked for, or on the one that works.
+    fn first_session(
+        &self,
+        arena_bytes_max: u64,
+        decisions: &mut Decisions,
+    ) -> Result<(Device, Arc<Session>), Refusal> {
+        let mut decide = |text: String| decisions.push(("device".to_owned(), text));
+        let on_cpu = || Ok((Device::Cpu, self.session(Device::Cpu, arena_bytes_max)?));
+        let choice = self.settings.device;
+        if choice == DeviceChoice::Cpu {
+            decide("cpu: as configured".to_owned());
+            return on_cpu();
+        }
+        if !cuda::is_built_in().map_err(|fault| self.refused(fault))? {
+            if choice == DeviceChoice::Cuda {
+                let text = format!(
+                    "model '{}' is to run on cuda, the installed onnxruntime runs on cpu only; run: {}",
+                    self.spec.name,
+                    cuda::INSTALL
+                );
+                return Err(Refusal::new(Reason::LoadRefused, text));
+            }
+            decide("cpu: the installed onnxruntime has no cuda".to_owned());
+            return on_cpu();
+        }
+        cuda::preload(self.environment.library());
+        let device = Device::Cuda(0);
+        match self.build(device, arena_bytes_max) {
+            Ok(session) => {
+                decide(format!("{}: it is there and works", device.name()));
+                Ok((device, session))
+            }
+            Err(fault) if choice == DeviceChoice::Auto => {
+                decide(format!("cpu: cuda does not work here: {}", told(&fault.text)));
+                on_cpu()
+            }
+            Err(fault) => {
+                let text = format!(
+                    "model '{}' is to run on cuda, which does not work here: {}; check the driver, or choose cpu",
+                    self.spec.name,
+                    told(&fault.text)
+                );
+                Err(Refusal::new(Reason::LoadRefused, text))
+            }
+        }
+    }
+
+    fn session(&self, device: Device, arena_bytes_max: u64) -> Result<Arc<Session>, Refusal> {
+        self.build(device, arena_bytes_max).map_err(|fault| self.refused(fault))
+    }
+
+    fn build(&self, device: Device, arena_bytes_max: u64) -> Result<Arc<Session>, Fault> {
+        let source = SessionSource {
+            environment: self.environment,
+            model: &self.file.bytes,
+            folder: &self.file.folder,
+            device,
+            gpu_bytes_max: self.spec.arena_bytes_max.or(self.limits.arena_bytes_max),
+            intra_op: self.settings.intra_op,
+        };
+        // A session that lanes share has one arena for all of them.
+        let shared_by = if source.is_shared() { u64::from(self.lanes(device)) } else { 1 };
+        Ok(Arc::new(Session::build(&source, arena_bytes_max.saturating_mul(shared_by))?))
+    }
+
+    /// All sessions: the one that was tried, and one for each further lane where lanes may not share it.
+    fn sessions(&self, tried: &Tried) -> Result<Vec<Arc<Session>>, Refusal> {
+        let mut sessions = vec![Arc::clone(&tried.session)];
+        if !tried.session.is_shared() {
+            for _ in 1..self.lanes(tried.device) {
+                let session = self.session(tried.device, tried.arena_bytes_max)?;
+                warm_up(&tried.graph, &session);
+                sessions.push(session);
+            }
+        }
+        Ok(sessions)
+    }
+
+    /// Where batches run; notes this and how they form.
+    fn decide(&self, decisions: &mut Decisions, findings: &Findings, device: Device) -> Placement {
+        let batching = match &findings.batching {
+            Ok(()) => {
+                let rows = findings.batch.as_ref().map_or(1, |batch| batch.rows);
+                format!(
+                    "rows: the first axis is free in every input and output, and 1, 2, 3 and {rows} made-up rows came back as many"
+                )
+            }
+            Err(why) => format!("one request a run: {why}"),
+        };
+        decisions.push(("batching".to_owned(), batching));
+        let asked_rows = self.spec.batch_rows_max.unwrap_or(self.limits.batch_rows_max);
+        if findings.batching.is_ok() && u64::from(findings.batch_rows_max) < asked_rows {
+            let text = format!("{}: {asked_rows} made-up rows do not fit into the arena", findings.batch_rows_max);
+            decisions.push(("batch_rows_max".to_owned(), text));
+        }
+        let (placement, why) = self.placement(findings, device);
+        let name = if placement == Placement::Inline { "inline" } else { "pool" };
+        decisions.push(("execution".to_owned(), format!("{name}: {why}")));
+        placement
+    }
+
+    fn placement(&self, findings: &Findings, device: Device) -> (Placement, String) {
+        let pool = |why: String| (Placement::Pool, why);
+        if self.spec.execution == Execution::Pool {
+            return pool("as configured".to_owned());
+        }
+        if let Some(operator) = self.scan.repeats {
+            return pool(format!("the model has a {operator}, and no probe bounds how long it runs"));
+        }
+        if device != Device::Cpu {
+            return pool(format!("a run on {} would keep its shard waiting", device.name()));
+        }
+        if self.spec.execution == Execution::Inline {
+            return (Placement::Inline, "as configured".to_owned());
+        }
+        if self.settings.intra_op > 1 {
+            return pool(format!("runs have {} threads each", self.settings.intra_op));
+        }
+        let Some(batch) = &findings.batch else {
+            let why = findings.failure.as_deref().unwrap_or("it could not be repeated");
+            return pool(format!("no made-up input could be timed: {why}"));
+        };
+        let (found, allowed) = (batch.run.as_micros(), u128::from(self.settings.inline_run_us_max));
+        let rows = batch.rows;
+        if found < allowed {
+            (Placement::Inline, format!("{found} us for {rows} rows, less than {allowed} us"))
+        } else {
+            pool(format!("{found} us for {rows} rows, less than {allowed} us would run inline"))
+        }
+    }
+}
+
+/// The outputs as the contract shows them: those without a shape as the probe saw them.
+fn output_specs(signature: &Signature, seen: Option<&[Shape]>) -> Box<[TensorSpec]> {
+    let spec = |(index, port): (usize, &signature::Port)| {
+        let mut spec = port.spec.clone();
+        if let (false, Some(shape)) = (port.has_shape, seen.and_then(|shapes| shapes.get(index))) {
+            spec.axes = shape.iter().map(|_| Axis::Symbol("".into())).collect();
+        }
+        spec
+    };
+    signature.outputs.iter().enumerate().map(spec).collect()
+}
+
+/// Runs the golden row once, so that the first request finds memory and caches ready. Whether it succeeds is seen
+/// later: a probe never refuses a load.
+fn warm_up(graph: &Arc<Graph>, session: &Arc<Session>) {
+    if let (Some(inputs), Ok(mut lane)) = (graph.golden.get(), Lane::new(Arc::clone(graph), Arc::clone(session))) {
+        let _ = lane.run_parts(&[Part { inputs, rows: 1, is_whole: true }], 1);
+    }
+}

@@ -1,0 +1,222 @@
+//! A model in service, and what is told about it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use servekit_core::{Contract, Executor, Model, Reason, Refusal, RunFailure};
+
+use crate::control::Control;
+use crate::lane::{Graph, Lane, Part};
+use crate::session::Session;
+
+/// Where an operator wants batches to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Execution {
+    /// As the probe says.
+    #[default]
+    Auto,
+    /// On the shard that has the requests.
+    Inline,
+    /// On a runner.
+    Pool,
+}
+
+/// Where batches of a model run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Placement {
+    /// On the shard that has the requests.
+    Inline,
+    /// On a runner.
+    Pool,
+}
+
+/// What an operator wants models to run on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceChoice {
+    /// CUDA where it works, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// CUDA, or no load.
+    Cuda,
+}
+
+/// A model to load; `None` where the limit of the same name holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelSpec {
+    /// Its name, for texts.
+    pub name: String,
+    /// Its version, for texts.
+    pub version: String,
+    /// The `.onnx` file.
+    pub path: PathBuf,
+    /// See [`Execution`].
+    pub execution: Execution,
+    /// Most rows of a batch.
+    pub batch_rows_max: Option<u64>,
+    /// Most bytes of a batch's inputs.
+    pub batch_bytes_max: Option<u64>,
+    /// Most bytes that a lane's runs may take.
+    pub arena_bytes_max: Option<u64>,
+    /// Whether its files may be links.
+    pub links: bool,
+}
+
+/// What holds for all models of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// See [`DeviceChoice`].
+    pub device: DeviceChoice,
+    /// Threads of one run.
+    pub intra_op: u32,
+    /// Batches of one model that may run at once: the greater of shards and runners.
+    pub lanes: u32,
+    /// A run of a full batch that takes at most this long runs inline.
+    pub inline_run_us_max: u64,
+}
+
+/// All that is known of a loaded model beyond its contract.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Description {
+    /// Where its batches run.
+    pub execution: Placement,
+    /// `cpu` or `cuda:0`.
+    pub device: String,
+    /// Version of ONNX Runtime.
+    pub ort: String,
+    /// SHA-256 of the model file, in hexadecimal; external data are not part of it.
+    pub digest: String,
+    /// Bytes of the model file.
+    pub file_bytes: u64,
+    /// Bytes of its weights, external ones included, as the file tells them.
+    pub weights_bytes: u64,
+    /// How long the load took, probes included.
+    pub load_s: f64,
+    /// Most rows of a batch; 1 where requests run alone.
+    pub batch_rows_max: u32,
+    /// Most bytes of a batch's inputs.
+    pub batch_bytes_max: u64,
+    /// Bytes that each lane's runs may take.
+    pub arena_bytes_max: u64,
+    /// Bytes of inputs of the largest batch that was timed for inline; larger ones belong on a runner.
+    pub inline_bytes_max: u64,
+    /// Batches that may run at once.
+    pub lanes: u32,
+    /// Topic, and decision with its reason.
+    pub decisions: Vec<(String, String)>,
+}
+
+/// A model in service.
+pub struct LoadedModel {
+    contract: Contract,
+    description: Description,
+    graph: Arc<Graph>,
+    /// One for all lanes, or one for each.
+    sessions: Vec<Arc<Session>>,
+    /// Sessions that no lane has; unused where one is shared. A lock, because lanes come and go on any thread, rarely.
+    spare: Arc<Mutex<Vec<Arc<Session>>>>,
+    /// Of the lanes given out, to stop runs that take too long. Locked when a lane is made or runs are looked through.
+    controls: Mutex<Vec<Weak<Control>>>,
+}
+
+impl LoadedModel {
+    pub(crate) fn new(
+        contract: Contract,
+        description: Description,
+        graph: Arc<Graph>,
+        sessions: Vec<Arc<Session>>,
+    ) -> Self {
+        let spare = Arc::new(Mutex::new(sessions.clone()));
+        Self { contract, description, graph, sessions, spare, controls: Mutex::default() }
+    }
+
+    /// What is known of it.
+    #[must_use]
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// A lane that can be stopped; the same as [`Model::executor`] otherwise.
+    ///
+    /// # Errors
+    /// `LoadRefused` where all lanes are taken, `LaneLost` where the library makes none.
+    pub fn lane(&self) -> Result<Lane, Refusal> {
+        let lost = |text: &str| {
+            let text = format!("a lane of model '{}' cannot be made: {text}; retry later", self.contract.model);
+            Refusal::new(Reason::LaneLost, text).retry_after(Duration::from_secs(1))
+        };
+        let shared = self.sessions.first().ok_or_else(|| lost("it has no session"))?;
+        let lane = if shared.is_shared() {
+            Lane::new(Arc::clone(&self.graph), Arc::clone(shared)).map_err(|fault| lost(&fault.text))?
+        } else {
+            let session = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().ok_or_else(|| {
+                let text = format!(
+                    "all {} lanes of model '{}' are taken, no further one is allowed; wait for one",
+                    self.sessions.len(),
+                    self.contract.model
+                );
+                Refusal::new(Reason::LoadRefused, text).retry_after(Duration::from_secs(1))
+            })?;
+            let (spare, returned) = (Arc::clone(&self.spare), Arc::clone(&session));
+            let give_back = move || spare.lock().unwrap_or_else(PoisonError::into_inner).push(returned);
+            match Lane::new(Arc::clone(&self.graph), session) {
+                Ok(lane) => lane.on_drop(Box::new(give_back)),
+                Err(fault) => {
+                    give_back();
+                    return Err(lost(&fault.text));
+                }
+            }
+        };
+        let mut controls = self.controls.lock().unwrap_or_else(PoisonError::into_inner);
+        controls.retain(|control| control.strong_count() > 0);
+        controls.push(Arc::downgrade(&lane.terminator().0));
+        Ok(lane)
+    }
+
+    /// Stops every run that has taken longer than `run_max`; says how many. Their batches are answered as lost.
+    pub fn stop_overdue(&self, now: Instant, run_max: Duration) -> usize {
+        let controls = self.controls.lock().unwrap_or_else(PoisonError::into_inner);
+        let alive = controls.iter().filter_map(Weak::upgrade);
+        alive.filter(|control| crate::Terminator(Arc::clone(control)).stop_overdue(now, run_max)).count()
+    }
+
+    /// Runs the inputs again that the model has answered before; fine where there are none yet.
+    ///
+    /// # Errors
+    /// `ModelFailed` if it does not answer them any more.
+    pub fn probe_golden(&self) -> Result<(), Refusal> {
+        let (Some(inputs), Some(session)) = (self.graph.golden.get(), self.sessions.first()) else { return Ok(()) };
+        let failed = |text: &str| {
+            let text = format!("model '{}' fails on its own test row: {text}; retry later", self.contract.model);
+            Refusal::new(Reason::ModelFailed, text).retry_after(Duration::from_secs(5))
+        };
+        let mut lane = Lane::new(Arc::clone(&self.graph), Arc::clone(session)).map_err(|fault| failed(&fault.text))?;
+        match lane.run_parts(&[Part { inputs, rows: 1, is_whole: true }], 1) {
+            Ok(_) => Ok(()),
+            Err(RunFailure::Rejected(text) | RunFailure::Lost(text)) => Err(failed(&text)),
+            Err(RunFailure::Memory { allowed, .. }) => Err(failed(&format!("{allowed} bytes are too few for it"))),
+        }
+    }
+}
+
+impl Model for LoadedModel {
+    fn contract(&self) -> &Contract {
+        &self.contract
+    }
+
+    fn executor(&self) -> Result<Box<dyn Executor>, Refusal> {
+        Ok(Box::new(self.lane()?))
+    }
+}
+
+impl std::fmt::Debug for LoadedModel {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("LoadedModel").field("contract", &self.contract).finish_non_exhaustive()
+    }
+}

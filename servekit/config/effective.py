@@ -93,11 +93,13 @@ def resolve(limits: Limits, machine: Machine, models: Sequence[Model]) -> Effect
     model_bytes = sum(_model_bytes(model, limits) for model in models)
     fixed_bytes = machine.process_bytes + model_bytes + connections * CONNECTION_BYTES
     left = int(memory / HEADROOM) - fixed_bytes
+    quarter = max(budget // 4, IN_FLIGHT_BYTES_MIN)
     in_flight = plan.settle(
         "in_flight_bytes_max",
-        min(budget // 4, left),
-        f"a quarter of {sized(budget)} (memory_bytes_max - {sized(machine.process_bytes)} for the process)"
-        if budget // 4 <= left
+        min(quarter, left),
+        f"a quarter of {sized(budget)} (memory_bytes_max - {sized(machine.process_bytes)} for the process), "
+        f"at least {sized(IN_FLIGHT_BYTES_MIN)}"
+        if quarter <= left
         else f"what {sized(model_bytes)} of models and {connections} connections leave",
     )
     terms = f"{sized(machine.process_bytes)} process + {sized(model_bytes)} models + {connections} connections · 32 KiB"

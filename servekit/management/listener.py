@@ -31,12 +31,7 @@ class Listener:
     def bind(cls, settings: Management, limits: Limits) -> "Listener":
         """Takes the address; raises `BindError`."""
         try:
-            family, kind, protocol, _, address = socket.getaddrinfo(
-                settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )[0]
-            bound = socket.socket(family, kind, protocol)
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind(address)
+            bound = _bound(settings.host, settings.port)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise BindError(
@@ -81,17 +76,30 @@ class Listener:
     def _uvicorn_config(self, app: Callable[..., Any]) -> "uvicorn.Config":
         import uvicorn
 
+        from servekit.management.connections import bounded
+
         return uvicorn.Config(
             app,
             loop="asyncio",
-            http="h11",
+            http=bounded(self._limits.management_connections_max),
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             backlog=BACKLOG,
-            limit_concurrency=self._limits.management_connections_max,
             timeout_keep_alive=IDLE_S_MAX,
             h11_max_incomplete_event_size=HEAD_BYTES_MAX,
         )
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound

@@ -6,7 +6,6 @@ PATH/name.onnx, PATH/name/model.onnx, PATH/name/1/model.onnx    several, mixed a
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -80,6 +79,8 @@ def _folder(folder: Path) -> Contents:
         if names in ([], [FILE_NAME]):
             own = _own_model(folder, own_name, contents.warnings)
             contents.candidates.extend(own)
+            if contents.warnings and not own:
+                raise RepositoryError(_nothing_found(folder, entries, contents.warnings))
             if own:
                 return contents
     contents.candidates.extend(Candidate(file.stem, FIRST_VERSION, file, folder) for file in files)
@@ -133,16 +134,16 @@ def _holds_model(folder: Path) -> bool:
         return False
 
 
-def _nothing_found(folder: Path, entries: list[Path], warnings: Iterable[str]) -> str:
+def _nothing_found(folder: Path, entries: list[Path], warnings: list[str]) -> str:
     if not entries:
         return f"{folder} is empty; put a {SUFFIX} file in it"
     passed_over = "".join(f"\n{warning}" for warning in warnings)
     for entry in entries:
         elsewhere = sorted(entry.glob(f"*{SUFFIX}")) if entry.is_dir() else []
-        if elsewhere:
+        if elsewhere and not warnings:
             return (
                 f"no model in {folder}: {elsewhere[0]} found, in a folder of its own a model is called {FILE_NAME}; "
-                f"rename it or serve {entry}{passed_over}"
+                f"rename it or serve {entry}"
             )
     shown = ", ".join(entry.name for entry in entries[:5]) + (", …" if len(entries) > 5 else "")
     return f"no {SUFFIX} file in {folder}, found {shown}; put name{SUFFIX} or name/{FILE_NAME} in it{passed_over}"

@@ -1,0 +1,118 @@
+import asyncio
+import re
+
+import httpx
+import pytest
+
+from servekit.config.limits import Limits
+from servekit.config.schema import Management
+from servekit.management import guide
+from servekit.management.application import application
+from tests.unit import snapshots
+
+
+def asked(path, text=None, method="GET", **headers):
+    taken = text or snapshots.text()
+    app = application(lambda: taken, "10.0.0.7:8002", Management(hosts="ops.example"), Limits())
+
+    async def ask():
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8002") as client:
+            return await client.request(method, path, headers=headers)
+
+    return asyncio.run(ask())
+
+
+def test_the_first_page_shows_models_contracts_and_figures():
+    page = asked("/")
+    assert page.status_code == 200
+    for shown in (
+        "tiny",
+        "FP32",
+        "[any, 4]",
+        "inline on cpu",
+        "first axis is symbolic",
+        "queue_full 2",
+        "ONNX Runtime 1.32.0",
+    ):
+        assert shown in page.text, shown
+
+
+def test_what_a_model_says_stays_text():
+    evil = "<script>alert(1)</script>"
+    text = snapshots.text(snapshots.model(state="failed", reason=evil, label="model_file", contract=None))
+    page = asked("/", text).text
+    assert evil not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "&lt;a&gt;" in asked("/").text
+
+
+def test_only_its_own_script_and_style_run():
+    page = asked("/")
+    policy = page.headers["content-security-policy"]
+    (nonce,) = set(re.findall(r'nonce="([^"]+)"', page.text))
+    assert policy.startswith("default-src 'none'")
+    assert f"script-src 'nonce-{nonce}'" in policy
+    assert f'nonce="{nonce}"' not in asked("/").text
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', page.text), "nothing comes from elsewhere"
+
+
+def test_the_script_finds_every_figure_it_refreshes():
+    places = set(re.findall(r'data-figure="([^"]+)"', asked("/").text))
+    status = asked("/status.json").json()
+    assert places <= set(status["figures"])
+    assert status["layout"] in asked("/").text
+
+
+def test_the_layout_changes_with_a_models_state():
+    loading = snapshots.text(snapshots.model(state="loading", contract=None))
+    assert asked("/status.json").json()["layout"] != asked("/status.json", loading).json()["layout"]
+
+
+def test_a_model_that_is_loading_has_a_page():
+    text = snapshots.text(snapshots.model(state="loading", contract=None, requests=[]))
+    assert 'class="badge loading"' in asked("/", text).text
+
+
+def test_without_a_model_there_is_a_page():
+    taken = snapshots.snapshot()
+    taken["models"] = []
+    import json
+
+    assert "No model is served" in asked("/", json.dumps(taken)).text
+
+
+def test_metrics_and_health_answer():
+    assert "servekit_connections 7.0" in asked("/metrics").text
+    assert asked("/healthz").text == "ok\n"
+    assert asked("/metrics", accept="application/openmetrics-text").text.endswith("# EOF\n")
+
+
+@pytest.mark.parametrize("name", list(guide.titles()))
+def test_every_page_of_the_guide_is_rendered(name):
+    assert asked(f"/guide/{name}").status_code == 200
+    assert asked(f"/guide/{name}.md").text.count("<h1") == 2
+    assert f'href="/guide/{name}"' in asked("/").text
+    assert f'href="/guide/{name}"' in asked("/guide").text
+
+
+@pytest.mark.parametrize(
+    "path", ["/guide/none", "/guide/..%2f..%2fetc%2fpasswd", "/guide/../__init__", "/x" * 100, "/x%0a"]
+)
+def test_an_unknown_page_is_404_and_says_little(path):
+    answer = asked(path)
+    assert answer.status_code == 404
+    assert len(answer.text) < 200
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+@pytest.mark.parametrize("path", ["/", "/status.json", "/guide"])
+def test_nothing_here_changes_anything(method, path):
+    assert asked(path, method=method).status_code == 405
+
+
+def test_pages_need_a_known_host_and_the_bound_address_is_one():
+    assert asked("/", host="evil.example").status_code == 403
+    assert asked("/", host="10.0.0.7:8002").status_code == 200
+    assert asked("/", host="ops.example").status_code == 200
+    assert asked("/metrics", host="evil.example").status_code == 200

@@ -1,0 +1,77 @@
+import http.client
+import io
+import json
+import logging
+import socket
+
+import pytest
+
+from servekit.config.limits import Limits
+from servekit.config.schema import Management
+from servekit.errors import BindError
+from servekit.logs import Logger
+from servekit.management.forwarding import forward_logs
+from servekit.management.listener import Listener
+from tests.unit import snapshots
+
+ASK = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+@pytest.fixture
+def address():
+    listener = Listener.bind(Management(port=0), Limits(management_connections_max=4))
+    assert listener.start(snapshots.text, Logger()) == listener.address
+    host, _, port = listener.address.rpartition(":")
+    return host, int(port)
+
+
+def get(address, path):
+    connection = http.client.HTTPConnection(*address, timeout=10)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def test_it_answers_once_started(address):
+    assert get(address, "/healthz") == (200, b"ok\n")
+    assert get(address, "/")[0] == 200
+
+
+def test_a_taken_port_is_told_at_once():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(BindError, match="address already in use; choose another with --management-host"):
+            Listener.bind(Management(port=taken.getsockname()[1]), Limits())
+
+
+def test_a_host_that_is_none_of_ours_is_told():
+    with pytest.raises(BindError, match=r"management address 192\.0\.2\.1:0: "):
+        Listener.bind(Management(host="192.0.2.1", port=0), Limits())
+
+
+def test_at_the_limit_of_connections_all_are_answered_and_past_it_the_newcomer_is_closed(address):
+    held = [socket.create_connection(address, timeout=10) for _ in range(4)]
+    try:
+        for connection in held:
+            connection.sendall(ASK)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK")
+        with socket.create_connection(address, timeout=10) as newcomer:
+            assert newcomer.recv(1) == b""
+        held[0].sendall(ASK)
+        assert held[0].recv(4096).startswith(b"HTTP/1.1 200 OK")
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def test_what_libraries_log_goes_through_our_limits():
+    stream = io.StringIO()
+    forward_logs(Logger(as_json=True, stream=stream, lines_per_second_max=1))
+    for _ in range(3):
+        logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+    (line,) = stream.getvalue().splitlines()
+    assert json.loads(line)["message"] == ["Invalid HTTP request received."]

@@ -21,6 +21,7 @@ struct Group {
 
 impl Answers {
     /// Adds one; nothing where the caller was answered before.
+    #[inline]
     pub fn push(&mut self, caller: Caller, outcome: Result<Reply, Refusal>) {
         let Some((mailbox, answer)) = caller.answer(outcome) else { return };
         match self.groups.iter_mut().find(|group| Arc::ptr_eq(&group.mailbox, &mailbox)) {

@@ -9,7 +9,12 @@ use crate::{Answers, Inputs, ModelKey, Pending, Refusal, Reply};
 ///
 /// Dropping it unanswered answers its caller `abandoned`.
 #[derive(Debug)]
-pub struct Item(Content);
+pub struct Item {
+    content: Content,
+    rows: u32,
+    /// Of the inputs. Counted once: queue and batch both sum them up.
+    bytes: usize,
+}
 
 #[derive(Debug)]
 enum Content {
@@ -20,14 +25,15 @@ enum Content {
 impl Item {
     /// A whole request.
     #[must_use]
+    #[inline]
     pub fn whole(pending: Pending) -> Self {
-        Self(Content::Whole(pending))
+        Self { rows: pending.rows, bytes: pending.bytes(), content: Content::Whole(pending) }
     }
 
     /// Inputs of exactly these rows, in the contract's order; of a part only the part's.
     #[must_use]
     pub fn inputs(&self) -> &Inputs {
-        match &self.0 {
+        match &self.content {
             Content::Whole(pending) => &pending.inputs,
             Content::Part(part) => &part.inputs,
         }
@@ -36,19 +42,19 @@ impl Item {
     /// How many rows; 0 where a request has an empty first axis.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.row_count() as usize
+        self.rows as usize
     }
 
     /// Whether it is all of its request.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        matches!(self.0, Content::Whole(_))
+        matches!(self.content, Content::Whole(_))
     }
 
     /// When its request became complete.
     #[must_use]
     pub fn arrived_at(&self) -> Instant {
-        match &self.0 {
+        match &self.content {
             Content::Whole(pending) => pending.arrived_at,
             Content::Part(part) => part.split.arrived_at,
         }
@@ -57,7 +63,7 @@ impl Item {
     /// From this moment on it is not run.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        match &self.0 {
+        match &self.content {
             Content::Whole(pending) => pending.deadline,
             Content::Part(part) => part.split.deadline,
         }
@@ -66,7 +72,7 @@ impl Item {
     /// Whether its caller still waits; not so for a part of a request that has failed already.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        match &self.0 {
+        match &self.content {
             Content::Whole(pending) => pending.caller.is_waiting(),
             Content::Part(part) => part.split.is_waiting(),
         }
@@ -75,12 +81,13 @@ impl Item {
     /// Bytes of its inputs.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.inputs().iter().flatten().map(|tensor| tensor.data.len()).sum()
+        self.bytes
     }
 
     /// Answers the caller, or for a part adds to the answer: the first refusal and the last result go out.
+    #[inline]
     pub fn answer(self, outcome: Result<Reply, Refusal>, answers: &mut Answers) {
-        match self.0 {
+        match self.content {
             Content::Whole(pending) => answers.push(pending.caller, outcome),
             Content::Part(part) => part.answer(outcome, answers),
         }
@@ -95,15 +102,12 @@ impl Item {
     }
 
     pub(crate) fn row_count(&self) -> u32 {
-        match &self.0 {
-            Content::Whole(pending) => pending.rows,
-            Content::Part(part) => part.rows,
-        }
+        self.rows
     }
 
     /// Rows of its whole request.
     pub(crate) fn request_rows(&self) -> u32 {
-        match &self.0 {
+        match &self.content {
             Content::Whole(pending) => pending.rows,
             Content::Part(part) => part.split.rows,
         }
@@ -111,7 +115,7 @@ impl Item {
 
     /// Whether it may not share a run.
     pub(crate) fn is_alone(&self) -> bool {
-        match &self.0 {
+        match &self.content {
             Content::Whole(pending) => pending.alone,
             Content::Part(part) => part.split.alone,
         }
@@ -119,12 +123,17 @@ impl Item {
 
     /// Cuts the first rows off; what is left stays. Both are parts from then on.
     pub(crate) fn take_front(self, rows: u32, answer_bytes_max: u64) -> (Self, Self) {
-        let mut rest = match self.0 {
+        let mut rest = match self.content {
             Content::Whole(pending) => Split::of(pending, answer_bytes_max),
             Content::Part(part) => part,
         };
         let front = rest.take_front(rows);
-        (Self(Content::Part(front)), Self(Content::Part(rest)))
+        (Self::part(front), Self::part(rest))
+    }
+
+    fn part(part: Part) -> Self {
+        let bytes = part.inputs.iter().flatten().map(|tensor| tensor.data.len()).sum();
+        Self { rows: part.rows, bytes, content: Content::Part(part) }
     }
 }
 
@@ -176,6 +185,7 @@ impl Batch {
         self.dispatch = Dispatch::Idle;
     }
 
+    #[inline]
     pub(crate) fn push(&mut self, item: Item) {
         self.rows += item.row_count();
         self.bytes += item.bytes();

@@ -280,30 +280,33 @@ impl Batcher {
         let Policy { rows_max, bytes_max, batched, answer_bytes_max, .. } = self.policy;
         let items = &mut self.classes[slot].items;
         while let Some(head) = items.front() {
-            let is_first = batch.items.is_empty();
-            let (rows, is_alone) = (head.row_count(), head.is_alone() || !batched);
-            let mut fitting = rows;
-            if head.is_waiting() && head.deadline() > now && batched {
-                let is_oversize = rows > rows_max || head.bytes() > bytes_max;
-                let bytes_room = bytes_max.saturating_sub(batch.bytes);
-                fitting = ShapeClass::rows_fitting(head, rows_max - batch.rows, bytes_room).max(u32::from(is_first));
-                if !is_first && fitting < rows && (fitting == 0 || !is_oversize) {
-                    batch.dispatch = Dispatch::Full;
-                    return;
+            let rows = head.row_count();
+            let is_gone = !head.is_waiting();
+            if is_gone || head.deadline() <= now {
+                self.queued.subtract(head);
+                if let Some(head) = items.pop_front().filter(|_| !is_gone) {
+                    head.expire(now, answers);
                 }
+                continue;
             }
+            let is_first = batch.items.is_empty();
+            let is_alone = !batched || head.is_alone();
             if is_alone && !is_first {
                 return;
             }
+            let fitting = if batched {
+                let bytes_room = bytes_max.saturating_sub(batch.bytes);
+                ShapeClass::rows_fitting(head, rows_max - batch.rows, bytes_room).max(u32::from(is_first)).min(rows)
+            } else {
+                rows
+            };
+            let is_oversize = rows > rows_max || head.bytes() > bytes_max;
+            if fitting < rows && (fitting == 0 || !is_oversize) {
+                batch.dispatch = Dispatch::Full;
+                return;
+            }
+            self.queued.subtract(head);
             let Some(head) = items.pop_front() else { return };
-            self.queued.subtract(&head);
-            if !head.is_waiting() {
-                continue;
-            }
-            if head.deadline() <= now {
-                head.expire(now, answers);
-                continue;
-            }
             if fitting < rows {
                 let (front, rest) = head.take_front(fitting, answer_bytes_max);
                 self.queued.add(&rest);
@@ -315,8 +318,9 @@ impl Batcher {
             batch.push(head);
             if batch.rows >= rows_max {
                 batch.dispatch = Dispatch::Full;
+                return;
             }
-            if is_alone || batch.rows >= rows_max {
+            if is_alone {
                 return;
             }
         }

@@ -117,6 +117,7 @@ impl Caller {
 
     /// Turns the right into an answer that the holder now owes to this mailbox. [`Answers`](crate::Answers) does this.
     #[must_use]
+    #[inline]
     pub fn answer(mut self, outcome: Result<Reply, Refusal>) -> Option<(Arc<Mailbox>, Answer)> {
         let mailbox = self.mailbox.take()?;
         Some((mailbox, Answer { ticket: self.ticket, outcome }))

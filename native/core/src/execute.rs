@@ -189,7 +189,9 @@ impl Lane<'_> {
 
 /// The next rows of every output.
 fn cut(outputs: &mut Outputs, rows: usize) -> Outputs {
-    outputs.iter_mut().map(|output| output.take_rows(rows)).collect()
+    let mut own = Outputs::with_capacity(outputs.len());
+    outputs.iter_mut().for_each(|output| own.push(output.take_rows(rows)));
+    own
 }
 
 fn row_rejected(model: &str, text: &str) -> Refusal {

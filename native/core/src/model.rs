@@ -17,7 +17,7 @@ pub trait Model: Send + Sync {
 /// A lane: runs one batch at a time and keeps its buffers for the next.
 pub trait Executor: Send {
     /// Gathers the rows of all items, in order, and runs the model once. Outputs are those of the whole batch, in the
-    /// contract's order; with `Batching::Rows` the first axis of each counts `rows`.
+    /// contract's order; with `Batching::Rows` the first axis of each counts `rows`, which may be 0.
     ///
     /// # Errors
     /// See [`RunFailure`]. [`execute`](crate::execute) catches a panic, isolates it like a refused row and runs on: a lane

@@ -110,6 +110,7 @@ impl Scheduler {
     }
 
     /// Does something to one queue and brings the sums up to date.
+    #[inline]
     fn change<T>(&mut self, place: usize, work: impl FnOnce(&mut Batcher) -> T) -> T {
         let batcher = &mut self.batchers[place];
         let before = batcher.queued();

@@ -32,7 +32,7 @@ impl Tensor {
     /// Rows `start .. start + count` along the first axis, sharing the bytes. The caller has checked that they exist.
     #[must_use]
     pub fn rows(&self, start: usize, count: usize) -> Self {
-        let mut shape = self.shape.clone();
+        let mut shape = Shape::from_slice(&self.shape);
         let rows = shape.first().map_or(1, |&rows| rows.max(0) as usize);
         if let Some(first) = shape.first_mut() {
             *first = count as i64;
@@ -66,7 +66,7 @@ impl Tensor {
                 end_of_elements(&self.data, 0, count.saturating_mul(row_elements))
             }
         };
-        let mut front = self.shape.clone();
+        let mut front = Shape::from_slice(&self.shape);
         if let (Some(taken), Some(left)) = (front.first_mut(), self.shape.first_mut()) {
             *taken = count as i64;
             *left = (rows - count) as i64;

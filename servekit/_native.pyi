@@ -61,8 +61,9 @@ class Server:
         """Ends at once; whatever is open gets no answer."""
 
 def check(config_json: str) -> str:
-    """Loads the one model of the configuration and describes it: its snapshot entry and the core `plan`, as JSON.
+    """Loads the one model of the configuration and describes it, as JSON.
 
+    The object is the model's entry of the snapshot with two keys more: the core `plan` and the effective `run_ms_max`.
     Raises `LoadError`.
     """
 

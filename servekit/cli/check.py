@@ -26,6 +26,7 @@ class Finding:
     model: Model
     figures: ModelFigures | None = None
     plan: CorePlan | None = None
+    run_ms_max: int = 0
     label: str = ""
     reason: str = ""
 
@@ -41,7 +42,11 @@ class Finding:
         if figures is None:
             return found | {"state": "failed", "label": self.label, "reason": self.reason}
         keys = ("contract", "execution", "device", "ort", "digest", "load_s", "batch_rows_max", "lanes", "decisions")
-        return found | {"state": "ready"} | {key: value for key, value in figures.items() if key in keys}
+        return (
+            found
+            | {"state": "ready", "run_ms_max": self.run_ms_max}
+            | {key: value for key, value in figures.items() if key in keys}
+        )
 
 
 @click.command("check")
@@ -77,9 +82,8 @@ def check_model(config: Config, effective: Effective, model: Model) -> Finding:
             told = json.loads(_native.check(config_json(config, effective.limits, [model])))
     except LoadError as error:
         return Finding(model, label=error.label, reason=str(error))
-    plan: CorePlan = told.pop("plan")
-    figures: ModelFigures = told.get("model", told)
-    return Finding(model, figures, plan)
+    plan, run_ms_max = told.pop("plan"), told.pop("run_ms_max")
+    return Finding(model, told, plan, run_ms_max)
 
 
 def _document(repository: Repository, effective: Effective, findings: list[Finding]) -> dict[str, Any]:
@@ -120,7 +124,9 @@ def _model_report(finding: Finding) -> list[str]:
         lines += _tensors("input", contract["inputs"]) + _tensors("output", contract["outputs"])
         lines += [f"  property   {name}: {json.dumps(value)}" for name, value in contract["properties"].items()]
     rows = figures["batch_rows_max"]
-    lines.append(f"  runs       {figures['execution']} on {figures['device']}, at most {rows} rows a batch")
+    lines.append(
+        f"  runs       {figures['execution']} on {figures['device']}, at most {rows} rows a batch, {finding.run_ms_max} ms a run"
+    )
     lines.append(f"  loaded     in {figures['load_s']:.3f} s by ONNX Runtime {figures['ort']}")
     lines.append(f"  digest     {figures['digest']}")
     lines += [f"  {subject:<10} {reason}" for subject, reason in figures["decisions"]]

@@ -19,7 +19,7 @@ def native(monkeypatch):
             error.label = "model_file"
             raise error
         plan = {"cores": 1.5, "shards": 2, "runners": 2, "intra_op": 1, "reasons": ["quota of 1.5 processors"]}
-        return json.dumps({"model": snapshots.model(asked["name"]), "plan": plan})
+        return json.dumps(snapshots.model(asked["name"]) | {"plan": plan, "run_ms_max": 1000})
 
     monkeypatch.setattr(_native, "check", check)
 
@@ -42,7 +42,7 @@ def test_it_tells_every_decision_with_its_reason(models):
     for told in (
         "good  version 1",
         "input      x: FP32 [any, 4]",
-        "runs       inline on cpu, at most 64 rows a batch",
+        "runs       inline on cpu, at most 64 rows a batch, 1000 ms a run",
         "batching   rows: first axis is symbolic",
         "cores  1.5 usable: 2 shards, 2 runners",
         "quota of 1.5 processors",

@@ -1,0 +1,17 @@
+//! The Open Inference Protocol over HTTP: JSON, with Triton's extension for tensors in binary behind it.
+
+mod decode;
+mod encode;
+mod input;
+mod length;
+mod raw;
+
+#[cfg(test)]
+mod decode_tests;
+#[cfg(test)]
+mod encode_tests;
+
+pub(crate) use decode::decode;
+pub(in crate::dialect) use encode::labels_text;
+pub(crate) use encode::{RestKind, encode};
+pub(crate) use length::JsonLength;

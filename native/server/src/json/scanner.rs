@@ -1,0 +1,400 @@
+//! The grammar of JSON as a cursor: whoever reads decides what each value is, or has it skipped.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use servekit_core::{Limits, Reason, quoted};
+use smallvec::SmallVec;
+
+use super::string::{self, Broken};
+use super::{Fault, blank, byte, fault};
+
+/// A cursor over one JSON text. Everything it passes is checked: RFC 8259 and the limits of depth and key length.
+#[derive(Clone)]
+pub(crate) struct Scanner<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) at: usize,
+    /// Open brackets around the cursor.
+    pub(super) depth: u64,
+    pub(super) limits: &'a Limits,
+}
+
+impl<'a> Scanner<'a> {
+    pub(crate) fn new(bytes: &'a [u8], limits: &'a Limits) -> Self {
+        Self { bytes, at: 0, depth: 0, limits }
+    }
+
+    /// First byte of what follows the white space; 0 at the end.
+    #[inline(always)]
+    pub(crate) fn peek(&mut self) -> u8 {
+        self.at = blank(self.bytes, self.at);
+        byte(self.bytes, self.at)
+    }
+
+    /// Where the cursor is.
+    pub(crate) fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Puts the cursor elsewhere at the same depth.
+    pub(crate) fn rewind(&mut self, position: usize) {
+        self.at = position;
+    }
+
+    /// Puts the cursor back into an object that was left.
+    pub(crate) fn reenter(&mut self, position: usize) {
+        self.depth += 1;
+        self.at = position;
+    }
+
+    /// Puts the cursor behind that object again.
+    pub(crate) fn leave(&mut self, position: usize) {
+        self.depth -= 1;
+        self.at = position;
+    }
+
+    /// The whole text.
+    pub(crate) fn text(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The numbers that bound what is read.
+    pub(crate) fn limits(&self) -> &'a Limits {
+        self.limits
+    }
+
+    /// Whether the integer that ends here is the beginning of a longer number.
+    pub(crate) fn continues(&self, end: usize) -> bool {
+        matches!(byte(self.bytes, end), b'.' | b'e' | b'E')
+    }
+
+    /// What lies between two positions.
+    pub(crate) fn slice(&self, range: Range<usize>) -> &'a [u8] {
+        &self.bytes[range]
+    }
+
+    /// Passes this byte; `allowed` says what else would have been right.
+    #[inline(always)]
+    pub(crate) fn expect(&mut self, wanted: u8, allowed: &'static str) -> Result<(), Fault> {
+        if self.peek() != wanted {
+            return Err(self.unexpected(allowed));
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Passes the bracket under the cursor.
+    #[inline(always)]
+    pub(crate) fn open(&mut self) -> Result<(), Fault> {
+        self.depth += 1;
+        if self.depth > self.limits.json_depth_max {
+            return Err(self.too_deep());
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Passes the bracket under the cursor.
+    #[inline(always)]
+    pub(crate) fn close(&mut self) {
+        self.depth -= 1;
+        self.at += 1;
+    }
+
+    /// In an array, before an element: whether there is one. `first` is true once, at the start.
+    #[inline]
+    pub(crate) fn element(&mut self, first: bool) -> Result<bool, Fault> {
+        match self.peek() {
+            b']' => {
+                self.close();
+                Ok(false)
+            }
+            _ if first => Ok(true),
+            b',' => {
+                self.at += 1;
+                if self.peek() == b']' { Err(self.unexpected("a value")) } else { Ok(true) }
+            }
+            _ => Err(self.unexpected("',' or ']'")),
+        }
+    }
+
+    /// The string under the cursor, whose quote was seen.
+    #[inline]
+    pub(crate) fn string(&mut self) -> Result<Cow<'a, [u8]>, Fault> {
+        let span = match string::span(self.bytes, self.at) {
+            Ok(span) => span,
+            Err(broken) => return Err(self.broken(broken)),
+        };
+        self.at = span.content.end + 1;
+        if span.escaped { self.unescaped(span.content).map(Cow::Owned) } else { Ok(Cow::Borrowed(&self.bytes[span.content])) }
+    }
+
+    #[cold]
+    fn unescaped(&self, content: Range<usize>) -> Result<Vec<u8>, Fault> {
+        let mut characters = Vec::with_capacity(content.len());
+        string::unescape(self.bytes, content, &mut characters).map_err(|broken| self.broken(broken))?;
+        Ok(characters)
+    }
+
+    /// A key and its colon.
+    #[inline]
+    fn key(&mut self) -> Result<Cow<'a, [u8]>, Fault> {
+        if self.peek() != b'"' {
+            return Err(self.unexpected("a key"));
+        }
+        let key = self.string()?;
+        if key.len() as u64 > self.limits.name_bytes_max {
+            return Err(self.long_key(key.len()));
+        }
+        self.expect(b':', "':'")?;
+        Ok(key)
+    }
+
+    /// Passes `null`, if that is what follows.
+    pub(crate) fn null(&mut self) -> bool {
+        let is_null = self.peek() == b'n' && self.bytes[self.at..].starts_with(b"null");
+        self.at += if is_null { 4 } else { 0 };
+        is_null
+    }
+
+    /// Passes `true` or `false`, if one of them follows.
+    pub(crate) fn boolean(&mut self) -> Option<bool> {
+        let value = self.peek() == b't';
+        let word: &[u8] = if value { b"true" } else { b"false" };
+        let found = self.bytes[self.at..].starts_with(word);
+        self.at += if found { word.len() } else { 0 };
+        found.then_some(value)
+    }
+
+    /// Passes one value of any kind and returns where it lies.
+    pub(crate) fn skip(&mut self) -> Result<Range<usize>, Fault> {
+        self.skip_within(self.limits.json_number_bytes_max)
+    }
+
+    /// As [`skip`](Self::skip), for values whose numbers are looked at later.
+    pub(crate) fn skip_within(&mut self, number_bytes_max: u64) -> Result<Range<usize>, Fault> {
+        self.peek();
+        let start = self.at;
+        let mut open: SmallVec<[u8; 32]> = SmallVec::new();
+        loop {
+            match self.peek() {
+                bracket @ (b'{' | b'[') => {
+                    self.open()?;
+                    if self.peek() == bracket + 2 {
+                        self.close();
+                    } else {
+                        open.push(bracket);
+                        if bracket == b'{' {
+                            self.key()?;
+                        }
+                        continue;
+                    }
+                }
+                b'"' => drop(self.string()?),
+                b'-' | b'0'..=b'9' => self.skip_number(number_bytes_max)?,
+                b't' => self.word(b"true")?,
+                b'f' => self.word(b"false")?,
+                b'n' => self.word(b"null")?,
+                _ => return Err(self.unexpected("a value")),
+            }
+            loop {
+                let Some(&bracket) = open.last() else { return Ok(start..self.at) };
+                match self.peek() {
+                    b',' => {
+                        self.at += 1;
+                        if bracket == b'{' {
+                            self.key()?;
+                        }
+                        break;
+                    }
+                    found if found == bracket + 2 => {
+                        self.close();
+                        open.pop();
+                    }
+                    _ => return Err(self.unexpected(if bracket == b'{' { "',' or '}'" } else { "',' or ']'" })),
+                }
+            }
+        }
+    }
+
+    fn word(&mut self, word: &'static [u8]) -> Result<(), Fault> {
+        if !self.bytes[self.at..].starts_with(word) {
+            return Err(self.unexpected("a value"));
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    fn skip_number(&mut self, number_bytes_max: u64) -> Result<(), Fault> {
+        let start = self.at;
+        self.at += usize::from(byte(self.bytes, self.at) == b'-');
+        if byte(self.bytes, self.at) == b'0' {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if byte(self.bytes, self.at) == b'.' {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(byte(self.bytes, self.at), b'e' | b'E') {
+            self.at += 1;
+            self.at += usize::from(matches!(byte(self.bytes, self.at), b'+' | b'-'));
+            self.digits()?;
+        }
+        if (self.at - start) as u64 > number_bytes_max {
+            return Err(fault(
+                Reason::ValueOutOfRange,
+                format!("number of {} bytes at byte {start}, at most {number_bytes_max} are allowed; shorten it", self.at - start),
+            ));
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), Fault> {
+        let count = self.bytes[self.at.min(self.bytes.len())..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.at += count;
+        if count == 0 { Err(self.unexpected("a digit")) } else { Ok(()) }
+    }
+
+    /// Checks that nothing but white space is left.
+    pub(crate) fn finish(&mut self) -> Result<(), Fault> {
+        self.peek();
+        if self.at < self.bytes.len() { Err(self.unexpected("the end")) } else { Ok(()) }
+    }
+
+    /// The refusal of the value under the cursor, which is JSON but not what belongs here: `lead` names the place,
+    /// `allowed` what may stand there. Where it is not even JSON, that is said instead.
+    #[cold]
+    pub(crate) fn misfit(&mut self, lead: &str, allowed: &str) -> Fault {
+        self.misfit_at(lead, "", allowed)
+    }
+
+    /// As [`misfit`](Self::misfit), saying also where among others the value stands.
+    #[cold]
+    pub(crate) fn misfit_at(&mut self, lead: &str, position: &str, allowed: &str) -> Fault {
+        match self.skip() {
+            Ok(range) => {
+                let found = quoted(&self.bytes[range]);
+                fault(Reason::BadField, format!("{lead}: found {found}{position}, {allowed} allowed; correct it"))
+            }
+            Err(fault) => fault,
+        }
+    }
+
+    /// The refusal of the byte under the cursor.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn unexpected(&self, allowed: &'static str) -> Fault {
+        self.broken(Broken { at: self.at, allowed })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn broken(&self, broken: Broken) -> Fault {
+        let found = match self.bytes.get(broken.at) {
+            None => "the end".to_owned(),
+            Some(&printable @ 0x21..=0x7e) => format!("'{}'", char::from(printable)),
+            Some(other) => format!("byte 0x{other:02X}"),
+        };
+        let (at, allowed) = (broken.at, broken.allowed);
+        fault(
+            Reason::BadJson,
+            format!("failed to parse the request JSON buffer: found {found} at byte {at}, {allowed} is allowed; send one JSON object"),
+        )
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn too_deep(&self) -> Fault {
+        let (depth, at, allowed) = (self.depth, self.at, self.limits.json_depth_max);
+        fault(
+            Reason::JsonTooDeep,
+            format!("{depth} open brackets at byte {at}, at most {allowed} are allowed; flatten the data"),
+        )
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn long_key(&self, found: usize) -> Fault {
+        let allowed = self.limits.name_bytes_max;
+        fault(
+            Reason::EnvelopeTooLarge,
+            format!("key of {found} bytes before byte {}, at most {allowed} are allowed; shorten it", self.at),
+        )
+    }
+}
+
+/// The members of an object that is being read: finds keys given twice, and too many that nobody knows.
+pub(crate) struct Members<'a> {
+    /// Bit per known key.
+    seen: u32,
+    unknown: SmallVec<[Cow<'a, [u8]>; 2]>,
+    started: bool,
+}
+
+/// A member's key.
+pub(crate) enum Key<'k> {
+    /// As numbered by whoever reads the object.
+    Known(u32),
+    /// Any other.
+    Unknown(&'k [u8]),
+}
+
+impl<'a> Members<'a> {
+    /// Enters the object under the cursor, whose bracket was seen.
+    #[inline]
+    pub(crate) fn open(scanner: &mut Scanner<'a>) -> Result<Self, Fault> {
+        scanner.open()?;
+        Ok(Self { seen: 0, unknown: SmallVec::new(), started: false })
+    }
+
+    /// The next key, with the cursor on its value; `None` behind the object's end. `known` numbers the keys, from 0 to 31.
+    #[inline]
+    pub(crate) fn next(
+        &mut self,
+        scanner: &mut Scanner<'a>,
+        known: impl Fn(&[u8]) -> Option<u32>,
+    ) -> Result<Option<Key<'_>>, Fault> {
+        match scanner.peek() {
+            b'}' => {
+                scanner.close();
+                return Ok(None);
+            }
+            b',' if self.started => scanner.at += 1,
+            _ if self.started => return Err(scanner.unexpected("',' or '}'")),
+            _ => self.started = true,
+        }
+        let key = scanner.key()?;
+        let Some(number) = known(&key) else { return self.unknown(key, scanner.limits).map(Some) };
+        if self.seen & 1 << number != 0 {
+            return Err(twice(&key));
+        }
+        self.seen |= 1 << number;
+        Ok(Some(Key::Known(number)))
+    }
+
+    #[inline(never)]
+    fn unknown(&mut self, key: Cow<'a, [u8]>, limits: &Limits) -> Result<Key<'_>, Fault> {
+        if self.unknown.contains(&key) {
+            return Err(twice(&key));
+        }
+        self.unknown.push(key);
+        if self.unknown.len() as u64 > limits.parameters_max {
+            return Err(fault(
+                Reason::EnvelopeTooLarge,
+                format!(
+                    "{} parameters or unknown keys in one object, at most {} are allowed; send fewer",
+                    self.unknown.len(),
+                    limits.parameters_max
+                ),
+            ));
+        }
+        Ok(Key::Unknown(self.unknown.last().map_or(&[], |key| key)))
+    }
+}
+
+#[cold]
+fn twice(key: &[u8]) -> Fault {
+    fault(Reason::Duplicate, format!("key '{}' found twice, once is allowed; remove one", quoted(key)))
+}

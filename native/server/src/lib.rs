@@ -1,0 +1,31 @@
+//! The data plane: listeners, shards, connections and dialects. Turns what the wire tells into requests, has models
+//! answer them, and turns replies into what the wire says.
+//!
+//! [`Server`] is the whole surface. Models come as [`Served`], behind the traits of `servekit-core`; nothing here
+//! knows which engine runs them.
+#![forbid(unsafe_code)]
+
+mod config;
+mod dialect;
+mod encoding;
+mod intent;
+mod jitter;
+mod json;
+mod listeners;
+mod listing;
+mod log;
+mod messages;
+mod pool;
+mod refusals;
+mod routes;
+mod server;
+mod shard;
+mod shared;
+mod snapshot;
+mod timeouts;
+
+pub use config::{AccessLog, Config, DataPorts, LogFormat, LogKind, LogSink};
+pub use listeners::{Addresses, BindError};
+pub use listing::{Absence, Placement, Served};
+pub use server::{DrainReport, Server, StartError};
+pub use snapshot::{MemorySnapshot, ServerSnapshot, Snapshot};

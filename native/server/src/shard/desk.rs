@@ -1,0 +1,273 @@
+//! Everything of a shard but its sockets: where requests are taken in, and where answers are given out.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use servekit_core::{
+    Executor, Lease, Mailbox, ModelKey, Pending, Refusal, RequestScope, Scheduler, Share, ShardCounters, Ticket,
+};
+use servekit_wire::{Payload, StreamId};
+
+use super::link::Link;
+use super::slab::Slab;
+use super::transport::Transport;
+use crate::dialect::Asked;
+use crate::intent::Intent;
+use crate::jitter::Jitter;
+use crate::listing::{Listing, Placement, Version};
+use crate::log::Sampler;
+use crate::refusals::{self, Asker};
+use crate::shared::Shared;
+
+/// A request from its head to its answer.
+pub(crate) struct Request {
+    /// Number of its connection.
+    pub link: u32,
+    pub stream: StreamId,
+    /// Its place among the open requests of its connection.
+    place: u32,
+    pub intent: Rc<Intent>,
+    /// When its head was read.
+    pub began_at: Instant,
+    /// Bytes reserved for it in the shard's lease.
+    pub bytes: u64,
+    /// Counts it; only inferences are counted one by one.
+    pub scope: Option<RequestScope>,
+    pub stage: Stage,
+}
+
+/// How far a request has come.
+pub(crate) enum Stage {
+    /// Its body is coming.
+    Reading,
+    /// It is queued or runs.
+    Waiting(Waiting),
+    /// It is told of every change of its service's health.
+    Watching {
+        service: Box<str>,
+        /// What was told last.
+        told: Option<bool>,
+    },
+}
+
+/// An accepted inference.
+pub(crate) struct Waiting {
+    pub ticket: Ticket,
+    pub version: Arc<Version>,
+    pub arrived_at: Instant,
+    pub deadline: Instant,
+    pub asked: Asked,
+    /// Bytes of its inputs, as its queue and its model's quota count them.
+    pub input_bytes: u64,
+    pub rows: u32,
+}
+
+/// A model as one shard serves it.
+pub(crate) struct Lane {
+    pub version: Arc<Version>,
+    /// What the model's requests on this shard hold.
+    pub bytes: Share,
+    /// Inline models only; missing after it broke, until the next batch.
+    pub executor: Option<Box<dyn Executor>>,
+}
+
+/// See the module.
+pub(crate) struct Desk {
+    pub shared: Arc<Shared>,
+    /// Number of the shard.
+    pub index: usize,
+    pub listing: Arc<Listing>,
+    pub mailbox: Arc<Mailbox>,
+    /// Requests that may be open at once: the mailbox has no more slots.
+    pub slots: usize,
+    pub requests: Slab<Request>,
+    pub lease: Lease,
+    pub counters: Arc<ShardCounters>,
+    /// Queues of the inline models.
+    pub scheduler: Scheduler,
+    /// In the order of their keys.
+    pub lanes: Vec<Lane>,
+    /// What this tick took in for the pool.
+    pub offers: Vec<(ModelKey, Pending)>,
+    /// Answers are built in it.
+    pub payload: Payload,
+    pub jitter: Jitter,
+    pub sampler: Sampler,
+    /// No request's deadline is earlier; it may be too early itself.
+    pub deadline_min: Option<Instant>,
+    /// Slots of requests that watch health.
+    pub watches: Vec<u32>,
+    /// Connections with something to read, or to go on with, in this tick.
+    pub active: Vec<u32>,
+    /// Connections with something to write, or to end, in this tick.
+    pub dirty: Vec<u32>,
+}
+
+impl Desk {
+    /// An empty desk.
+    pub(crate) fn new(shared: &Arc<Shared>, index: usize, mailbox: Arc<Mailbox>, slots: usize, now: Instant) -> Self {
+        let requests_max = usize::try_from(shared.limits.queue_requests_max).unwrap_or(usize::MAX);
+        let seed = now.elapsed().as_nanos() as u64 ^ ((index as u64 + 1) << 32);
+        Self {
+            shared: Arc::clone(shared),
+            index,
+            listing: Arc::default(),
+            mailbox,
+            slots,
+            requests: Slab::default(),
+            lease: shared.budget.lease(),
+            counters: Arc::clone(&shared.counters[index]),
+            scheduler: Scheduler::new(requests_max),
+            lanes: Vec::new(),
+            offers: Vec::new(),
+            payload: Payload::default(),
+            jitter: Jitter::new(seed),
+            sampler: Sampler::new(now),
+            deadline_min: None,
+            watches: Vec::new(),
+            active: Vec::new(),
+            dirty: Vec::new(),
+        }
+    }
+
+    /// Has a connection looked at in this tick.
+    pub(crate) fn activate<T>(&mut self, link: &mut Link<T>) {
+        if !link.active {
+            link.active = true;
+            self.active.push(link.number);
+        }
+    }
+
+    /// Has a connection written, or ended, in this tick.
+    pub(crate) fn touch<T>(&mut self, link: &mut Link<T>) {
+        if !link.dirty {
+            link.dirty = true;
+            self.dirty.push(link.number);
+        }
+    }
+
+    /// Opens a request; `None` where this shard has no slot left.
+    pub(crate) fn open<T: Transport>(
+        &mut self,
+        link: &mut Link<T>,
+        stream: StreamId,
+        intent: &Rc<Intent>,
+        bytes: u64,
+        now: Instant,
+    ) -> Option<u32> {
+        let slot = self.requests.next_number();
+        if slot as usize >= self.slots {
+            return None;
+        }
+        let place = link.open.len() as u32;
+        link.open.push((stream, slot));
+        link.granted += bytes;
+        if link.multiplexed {
+            self.counters.stream_opened();
+        }
+        let request = Request {
+            link: link.number,
+            stream,
+            place,
+            intent: Rc::clone(intent),
+            began_at: now,
+            bytes,
+            scope: None,
+            stage: Stage::Reading,
+        };
+        Some(self.requests.insert(request))
+    }
+
+    /// Takes a request out of the books, with all that is reserved for it: it has its answer, or its caller has left.
+    pub(crate) fn take<T>(&mut self, link: &mut Link<T>, slot: u32) -> Option<Request> {
+        let request = self.requests.remove(slot)?;
+        let place = request.place as usize;
+        link.open.swap_remove(place);
+        if let Some(&(_, moved)) = link.open.get(place)
+            && let Some(moved) = self.requests.get_mut(moved)
+        {
+            moved.place = request.place;
+        }
+        self.release(link, slot, &request);
+        Some(request)
+    }
+
+    /// Gives back what is reserved for a request that has left its connection's list.
+    fn release<T>(&mut self, link: &mut Link<T>, slot: u32, request: &Request) {
+        self.lease.release_bytes(request.bytes);
+        if link.multiplexed {
+            self.counters.stream_closed();
+        }
+        match &request.stage {
+            Stage::Reading => link.granted -= request.bytes,
+            Stage::Waiting(waiting) => {
+                self.mailbox.retire(waiting.ticket);
+                self.lease.release_request();
+                if let Some(lane) = self.lane(waiting.version.key) {
+                    lane.bytes.release(waiting.input_bytes);
+                }
+            }
+            Stage::Watching { .. } => self.watches.retain(|&watch| watch != slot),
+        }
+    }
+
+    /// A request whose caller has left: what is queued of it never runs.
+    pub(crate) fn leave<T>(&mut self, link: &mut Link<T>, slot: u32, now: Instant) {
+        let Some(request) = self.take(link, slot) else { return };
+        if let Stage::Waiting(Waiting { version, input_bytes, .. }) = &request.stage {
+            self.forget(version.served.placement, version.key, *input_bytes as usize);
+        }
+        if let Some(scope) = request.scope {
+            scope.cancel(now);
+        }
+    }
+
+    /// Tells a queue that nobody waits any more for a request of so many bytes.
+    pub(crate) fn forget(&mut self, placement: Placement, key: ModelKey, bytes: usize) {
+        match placement {
+            Placement::Inline => self.scheduler.leave(key, bytes),
+            Placement::Pool => self.shared.pool.leave(key, bytes),
+        }
+    }
+
+    /// The lane of a model on this shard.
+    pub(crate) fn lane(&mut self, key: ModelKey) -> Option<&mut Lane> {
+        let place = self.lanes.binary_search_by_key(&key, |lane| lane.version.key).ok()?;
+        Some(&mut self.lanes[place])
+    }
+
+    /// Answers a request that is in no book with a refusal.
+    pub(crate) fn refuse<T>(
+        &mut self,
+        link: &mut Link<T>,
+        stream: StreamId,
+        refusal: &Refusal,
+        asker: Asker,
+        now: Instant,
+    ) {
+        let tools = (&mut self.jitter, &mut self.payload, now);
+        refusals::answer(&mut link.wire, stream, refusal, asker, tools);
+        self.touch(link);
+    }
+
+    /// Asks to be woken for this deadline.
+    pub(crate) fn expect(&mut self, deadline: Instant) {
+        self.deadline_min = Some(self.deadline_min.map_or(deadline, |earliest| earliest.min(deadline)));
+    }
+
+    /// How long a request may wait: as its caller says, or as the model or the server says for those who say nothing.
+    pub(crate) fn patience(&self, said: Option<Duration>, version: &Version) -> Duration {
+        let limits = &self.shared.limits;
+        let unsaid = match version.served.latency_target {
+            Duration::ZERO => Duration::from_millis(limits.queue_wait_ms_max),
+            target => target,
+        };
+        said.unwrap_or(unsaid).min(Duration::from_millis(limits.deadline_ms_max))
+    }
+
+    /// Requests that somebody waits for; those who watch health wait for nothing.
+    pub(crate) fn awaited(&self) -> usize {
+        self.requests.len() - self.watches.len()
+    }
+}

@@ -1,0 +1,91 @@
+//! Models that a shard runs itself, when it has read everything that is ready.
+
+use std::time::Instant;
+
+use servekit_core::{Answers, Next, Outcome, execute};
+
+use super::Shard;
+use super::desk::{Desk, Lane};
+use super::transport::Transport;
+use crate::listing::Placement;
+use crate::pool::unloaded;
+
+impl Desk {
+    /// Opens and closes lanes so that they are those of the listing.
+    pub(super) fn change_lanes(&mut self, answers: &mut Answers) {
+        let Self { listing, scheduler, lanes, .. } = self;
+        lanes.retain(|lane| {
+            let is_served = listing.served().any(|version| version.key == lane.version.key);
+            if !is_served {
+                scheduler.close(lane.version.key, &unloaded(), answers);
+            }
+            is_served
+        });
+        for version in listing.served() {
+            let Err(place) = lanes.binary_search_by_key(&version.key, |lane| lane.version.key) else { continue };
+            let mut lane = Lane { version: version.clone(), bytes: version.bytes.share(), executor: None };
+            if version.served.placement == Placement::Inline {
+                // A lane that cannot be had is asked for again by its first batch, which tells why.
+                lane.executor = version.served.model.executor().ok();
+                scheduler.add(version.key, &*version.served.name, version.served.policy.clone());
+            }
+            lanes.insert(place, lane);
+        }
+    }
+}
+
+impl<T: Transport> Shard<T> {
+    /// Hands what this tick took in to the pool, and runs all inline batches.
+    pub(super) fn dispatch(&mut self, now: Instant) {
+        self.offer(now);
+        while self.desk.scheduler.queued().requests > 0 {
+            // Read anew before each batch, so that none holds a request whose time has passed during the last.
+            let now = (self.clock)();
+            let next = self.desk.scheduler.next(now, &mut self.batch, &mut self.answers);
+            let ended_at = if next == Next::Run { self.run_batch(now) } else { now };
+            self.settle(ended_at);
+            if next != Next::Run {
+                break;
+            }
+        }
+    }
+
+    fn offer(&mut self, now: Instant) {
+        if self.desk.offers.is_empty() {
+            return;
+        }
+        let mut refused = Vec::new();
+        self.desk.shared.pool.offer(&mut self.desk.offers, now, &mut refused);
+        for refused in refused {
+            let answered = refused.pending.caller.answer(Err(refused.refusal));
+            self.collected.extend(answered.map(|(_, answer)| answer));
+        }
+        self.settle(now);
+    }
+
+    /// Runs the batch that was filled; says when it had ended.
+    fn run_batch(&mut self, now: Instant) -> Instant {
+        let (key, dispatch, index) = (self.batch.key, self.batch.dispatch, self.desk.index);
+        let refusal = match self.desk.lane(key) {
+            None => unloaded(),
+            Some(lane) => match lane.executor.take().map_or_else(|| lane.version.served.model.executor(), Ok) {
+                Err(refusal) => refusal,
+                Ok(mut executor) => {
+                    let contract = lane.version.served.model.contract();
+                    let report = execute(&mut *executor, contract, &mut self.batch, &*self.clock, &mut self.answers);
+                    lane.version.counters[index].ran(dispatch, &report);
+                    if report.outcome != Outcome::Lost {
+                        lane.executor = Some(executor);
+                    }
+                    if let Some(fault) = &report.fault {
+                        self.desk.shared.log.fault(fault);
+                    }
+                    self.desk.scheduler.ran(key, &report);
+                    return report.ended_at;
+                }
+            },
+        };
+        self.batch.items.drain(..).for_each(|item| item.answer(Err(refusal.clone()), &mut self.answers));
+        now
+    }
+}

@@ -1,0 +1,354 @@
+//! From what the wire tells to requests in a queue.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use bytes::Bytes;
+use servekit_core::{Caller, Ending, Inputs, Pending, Reason, Refusal, RequestScope, Transport as Counted};
+use servekit_wire::{CloseReason, Event, Head, StreamId, Version as Protocol, Violation};
+
+use super::desk::{Desk, Stage, Waiting};
+use super::link::Link;
+use super::transport::Transport;
+use crate::dialect::grpc;
+use crate::dialect::rest::{self, JsonLength};
+use crate::dialect::{Decoded, with_id};
+use crate::encoding;
+use crate::intent::Intent;
+use crate::listing::{Phase, Placement, Version};
+use crate::refusals::{self, Asker};
+use crate::routes::{self, ModelAction, Route, Rpc};
+
+/// Granted to a body that does not say its length. More is asked for as it comes.
+const GRANT_BYTES_FIRST: u64 = 8 << 10;
+
+/// What a decoded request waits for, and how.
+struct Accepted {
+    version: Arc<Version>,
+    pending: Pending,
+}
+
+impl Desk {
+    /// Acts on one event of a connection.
+    pub(crate) fn event<T: Transport>(&mut self, link: &mut Link<T>, event: Event, now: Instant) {
+        match event {
+            Event::Head { stream, head, end } => self.head(link, stream, &head, end, now),
+            Event::Grow { stream, bytes } => self.grow(link, stream, bytes as u64, now),
+            Event::Body { stream, body, compressed } => {
+                if let Some(slot) = link.slot(stream) {
+                    self.body(link, slot, body, compressed, now);
+                }
+            }
+            Event::Reset { stream } => {
+                if let Some(slot) = link.slot(stream) {
+                    self.leave(link, slot, now);
+                }
+            }
+            Event::Violation { stream, violation } => self.violation(link, stream, &violation, now),
+            Event::Closing { reason } => {
+                if let Some(reason) = reason {
+                    self.counters.ended(ending(reason));
+                }
+            }
+        }
+    }
+
+    fn head<T: Transport>(&mut self, link: &mut Link<T>, stream: StreamId, head: &Rc<Head>, end: bool, now: Instant) {
+        link.multiplexed |= head.version == Protocol::Http2;
+        let admitted = self.intent(link, head).and_then(|intent| {
+            self.admit(&intent)?;
+            Ok(intent)
+        });
+        let intent = match admitted {
+            Ok(intent) => intent,
+            Err(refusal) => return self.refuse_head(link, stream, head, &refusal, now),
+        };
+        match intent.route {
+            Route::Model { action: ModelAction::Infer, .. } | Route::Rpc(_) => {}
+            _ => return self.tell(link, stream, &intent, now),
+        }
+        let grant = match head.content_length {
+            _ if end => 0,
+            Some(bytes) if !head.grpc => bytes,
+            _ => GRANT_BYTES_FIRST,
+        };
+        if let Err(refusal) = self.lease.reserve_bytes(grant) {
+            return self.refuse_head(link, stream, head, &refusal, now);
+        }
+        let Some(slot) = self.open(link, stream, &intent, grant, now) else {
+            self.lease.release_bytes(grant);
+            return self.refuse_head(link, stream, head, &refusals::no_slot(self.slots), now);
+        };
+        self.count(slot, &intent, now);
+        if end {
+            self.body(link, slot, Bytes::new(), false, now);
+        } else {
+            link.wire.accept(stream, grant as usize);
+        }
+    }
+
+    /// What a head asks for, from the connection's memory where it can be.
+    fn intent<T: Transport>(&self, link: &mut Link<T>, head: &Rc<Head>) -> Result<Rc<Intent>, Refusal> {
+        match link.intent(head.id) {
+            Some(intent) if intent.generation == self.listing.generation => Ok(Rc::clone(intent)),
+            _ => {
+                let intent = Rc::new(Intent::read(head, &self.listing)?);
+                link.remember(head.id, Rc::clone(&intent));
+                Ok(intent)
+            }
+        }
+    }
+
+    /// Refuses what would be refused in the end anyhow, before any of its body is read.
+    fn admit(&self, intent: &Intent) -> Result<(), Refusal> {
+        let infers = matches!(intent.route, Route::Model { action: ModelAction::Infer, .. } | Route::Rpc(Rpc::ModelInfer));
+        if !infers {
+            return Ok(());
+        }
+        if self.listing.phase == Phase::Ending {
+            return Err(refusals::draining());
+        }
+        let bytes = intent.head.content_length.unwrap_or(0);
+        if !self.shared.pressure.admits(bytes) {
+            return Err(refusals::memory_pressed(bytes));
+        }
+        match &intent.version {
+            Some(version) => check_queue(version),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens the scope that counts an inference.
+    fn count(&mut self, slot: u32, intent: &Intent, now: Instant) {
+        let index = self.index;
+        let scope = match (&intent.route, &intent.version) {
+            (_, Some(version)) => {
+                let is_binary = intent.head.field("inference-header-content-length").is_some();
+                let transport = if is_binary { Counted::HttpBinary } else { Counted::HttpJson };
+                RequestScope::open_for(&version.counters[index], transport, now)
+            }
+            (Route::Rpc(Rpc::ModelInfer), None) => RequestScope::open(&self.counters, Counted::Grpc, now),
+            _ => return,
+        };
+        if let Some(request) = self.requests.get_mut(slot) {
+            request.scope = Some(scope);
+        }
+    }
+
+    fn refuse_head<T: Transport>(
+        &mut self,
+        link: &mut Link<T>,
+        stream: StreamId,
+        head: &Head,
+        refusal: &Refusal,
+        now: Instant,
+    ) {
+        self.counters.refused(refusal.reason);
+        let allow = if refusal.reason == Reason::MethodNotAllowed { routes::allowed_methods(head) } else { "" };
+        let asker = Asker { grpc: head.grpc, allow, close: false };
+        self.refuse(link, stream, refusal, asker, now);
+    }
+
+    fn grow<T: Transport>(&mut self, link: &mut Link<T>, stream: StreamId, bytes: u64, now: Instant) {
+        let Some(slot) = link.slot(stream) else { return };
+        let Some(request) = self.requests.get_mut(slot) else { return };
+        let more = bytes.saturating_sub(request.bytes);
+        let granted = if self.shared.pressure.admits(bytes) {
+            self.lease.reserve_bytes(more)
+        } else {
+            Err(refusals::memory_pressed(bytes))
+        };
+        match granted {
+            Ok(()) => {
+                request.bytes += more;
+                link.granted += more;
+                link.wire.accept(stream, bytes as usize);
+            }
+            Err(refusal) => self.finish(link, slot, Err(refusal), now),
+        }
+    }
+
+    fn violation<T: Transport>(
+        &mut self,
+        link: &mut Link<T>,
+        stream: StreamId,
+        violation: &Violation,
+        now: Instant,
+    ) {
+        let refusal = refusals::violated(violation);
+        if let Some(slot) = link.slot(stream) {
+            return self.finish(link, slot, Err(refusal), now);
+        }
+        self.counters.refused(refusal.reason);
+        let asker = Asker { grpc: link.wire.is_grpc(stream), allow: "", close: violation.closes() };
+        self.refuse(link, stream, &refusal, asker, now);
+    }
+
+    fn body<T: Transport>(&mut self, link: &mut Link<T>, slot: u32, body: Bytes, compressed: bool, now: Instant) {
+        let Some(request) = self.requests.get_mut(slot) else { return };
+        let intent = Rc::clone(&request.intent);
+        // What was granted and not needed goes back at once.
+        let unused = request.bytes.saturating_sub(body.len() as u64);
+        request.bytes -= unused;
+        link.granted -= unused;
+        self.lease.release_bytes(unused);
+        let accepted = self.inflated(link, slot, body, compressed).and_then(|body| match &intent.route {
+            Route::Rpc(Rpc::ModelInfer) | Route::Model { .. } => self.accept(link, slot, &body, now).map(Some),
+            _ => self.call(link, slot, &body, now).map(|()| None),
+        });
+        match accepted {
+            Ok(Some(accepted)) => self.offer(link, slot, accepted, now),
+            Ok(None) => {}
+            Err(refusal) => self.finish(link, slot, Err(refusal), now),
+        }
+    }
+
+    /// The body as it was before its sender compressed it.
+    fn inflated<T>(
+        &mut self,
+        link: &mut Link<T>,
+        slot: u32,
+        body: Bytes,
+        compressed: bool,
+    ) -> Result<Bytes, Refusal> {
+        let Some(request) = self.requests.get(slot) else { return Ok(body) };
+        let encoding = request.intent.encoding;
+        let is_grpc = request.intent.head.grpc;
+        let encoding = match (encoding, is_grpc, compressed) {
+            (Some(encoding), false, _) | (Some(encoding), true, true) => encoding,
+            (None, _, true) => return Err(refusals::unnamed_encoding()),
+            _ => return Ok(body),
+        };
+        let inflated = encoding::inflate(&body, encoding, &self.shared.limits)?;
+        self.rebook(link, slot, inflated.len() as u64)?;
+        Ok(inflated)
+    }
+
+    /// Changes what is reserved for a request that is being read.
+    fn rebook<T>(&mut self, link: &mut Link<T>, slot: u32, bytes: u64) -> Result<(), Refusal> {
+        let Some(request) = self.requests.get_mut(slot) else { return Ok(()) };
+        if bytes > request.bytes {
+            self.lease.reserve_bytes(bytes - request.bytes)?;
+        } else {
+            self.lease.release_bytes(request.bytes - bytes);
+        }
+        link.granted = link.granted - request.bytes + bytes;
+        request.bytes = bytes;
+        Ok(())
+    }
+
+    /// Decodes an inference, and books it: from here on it is owed an answer.
+    fn accept<T>(&mut self, link: &mut Link<T>, slot: u32, body: &Bytes, now: Instant) -> Result<Accepted, Refusal> {
+        let Some(request) = self.requests.get_mut(slot) else { return Err(Refusal::abandoned()) };
+        let (intent, began_at) = (Rc::clone(&request.intent), request.began_at);
+        let limits = &self.shared.limits;
+        let (version, decoded) = match &intent.route {
+            Route::Model { name, version, .. } => {
+                let version = match &intent.version {
+                    Some(version) if intent.generation == self.listing.generation => version,
+                    _ => self.listing.find(name, version)?,
+                };
+                let values = intent.head.fields_named("inference-header-content-length");
+                let length = JsonLength::from_values(values);
+                (Arc::clone(version), rest::decode(body, length, version.served.model.contract(), limits))
+            }
+            Route::Rpc(_) => {
+                let (name, asked) = grpc::peek_model(body, limits)?;
+                routes::check_version(asked)?;
+                let version = self.listing.find(name, asked)?;
+                if let Some(scope) = &mut request.scope {
+                    scope.enter(&version.counters[self.index]);
+                }
+                check_queue(version)?;
+                (Arc::clone(version), grpc::decode(body, version.served.model.contract(), limits))
+            }
+            _ => return Err(Refusal::abandoned()),
+        };
+        let Decoded { inputs, rows, overrides, timeout, asked } = decoded.map_err(|undecodable| undecodable.refusal)?;
+        let said = match (intent.timeout, timeout) {
+            (Some(head), Some(parameter)) => Some(head.min(parameter)),
+            (head, parameter) => head.or(parameter),
+        };
+        let patience = self.patience(said, &version);
+        // A caller counts from when it began to ask, whoever says nothing from when it was understood.
+        let deadline = if said.is_some() { began_at + patience } else { now + patience };
+        let input_bytes = bytes_of(&inputs);
+        let booked = self.book(link, slot, &version, input_bytes.max(body.len() as u64), input_bytes);
+        booked.map_err(|refusal| with_id(refusal, asked.id.as_deref()))?;
+        let ticket = self.mailbox.issue(slot);
+        let alone = overrides || link.runs_alone(now);
+        let Some(request) = self.requests.get_mut(slot) else { return Err(Refusal::abandoned()) };
+        link.granted -= request.bytes;
+        if let Some(scope) = &mut request.scope {
+            scope.accept(now);
+        }
+        let waiting =
+            Waiting { ticket, version: Arc::clone(&version), arrived_at: now, deadline, asked, input_bytes, rows };
+        request.stage = Stage::Waiting(waiting);
+        self.expect(deadline);
+        let caller = Caller::new(ticket, Arc::clone(&self.mailbox));
+        Ok(Accepted { version, pending: Pending { caller, inputs, rows, arrived_at: now, deadline, alone } })
+    }
+
+    /// Reserves all that an accepted request holds.
+    fn book<T>(
+        &mut self,
+        link: &mut Link<T>,
+        slot: u32,
+        version: &Version,
+        bytes: u64,
+        input_bytes: u64,
+    ) -> Result<(), Refusal> {
+        self.rebook(link, slot, bytes)?;
+        self.lease.reserve_request()?;
+        let Some(lane) = self.lane(version.key) else {
+            self.lease.release_request();
+            return Err(crate::pool::unloaded());
+        };
+        if lane.bytes.reserve(input_bytes) {
+            return Ok(());
+        }
+        let free = lane.bytes.free();
+        self.lease.release_request();
+        Err(refusals::model_memory_full(&version.served.name, input_bytes, free))
+    }
+
+    fn offer<T: Transport>(&mut self, link: &mut Link<T>, slot: u32, accepted: Accepted, now: Instant) {
+        let Accepted { version, pending } = accepted;
+        match version.served.placement {
+            Placement::Pool => self.offers.push((version.key, pending)),
+            Placement::Inline => {
+                if let Err(refused) = self.scheduler.offer(version.key, pending, now) {
+                    let refused = *refused;
+                    // Answered here and now, so what the caller would put into the mailbox is not needed.
+                    drop(refused.pending.caller.answer(Err(Refusal::abandoned())));
+                    self.finish(link, slot, Err(refused.refusal), now);
+                }
+            }
+        }
+    }
+}
+
+/// Refuses early where a pool model's queue is full already; the queue itself is asked again at the offer.
+fn check_queue(version: &Version) -> Result<(), Refusal> {
+    let (held, allowed) = (version.queued.load(Ordering::Relaxed), version.served.policy.requests_max);
+    if held < allowed { Ok(()) } else { Err(refusals::queue_full(&version.served.name, held, allowed)) }
+}
+
+fn bytes_of(inputs: &Inputs) -> u64 {
+    inputs.iter().flatten().map(|tensor| tensor.data.len() as u64).sum()
+}
+
+fn ending(reason: CloseReason) -> Ending {
+    match reason {
+        CloseReason::Handshake => Ending::Handshake,
+        CloseReason::Idle => Ending::Idle,
+        CloseReason::Age => Ending::Age,
+        CloseReason::H2Protocol => Ending::H2Protocol,
+        CloseReason::Calm => Ending::Calm,
+        CloseReason::DeadPeer => Ending::DeadPeer,
+        CloseReason::WriteTimeout => Ending::WriteTimeout,
+    }
+}

@@ -1,0 +1,464 @@
+//! A network thread: it owns its connections and their requests, and turns what is ready into answers, tick by tick.
+//!
+//! One tick: read and take in what is ready, take the pool's answers, run inline batches, write each connection that
+//! has something to say once, look at the clock. A tick is a function of what is ready and of the time; tests drive it
+//! without sockets.
+
+mod accept;
+mod answering;
+mod desk;
+mod inline;
+mod intake;
+mod link;
+mod run;
+mod slab;
+mod transport;
+mod unary;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, Cache};
+use servekit_core::{Answer, Answers, Batch, Ending, Mailbox};
+use servekit_wire::{Connection, Limits as WireLimits};
+
+use self::answering::SWEEP_INTERVAL;
+use self::desk::Desk;
+use self::link::Link;
+use self::slab::Slab;
+use self::transport::{Peer, Transport};
+use crate::config::wire_limits;
+use crate::listing::{Listing, Phase};
+use crate::shared::Shared;
+
+pub(crate) use self::run::{Command, Handle, Post, start};
+pub(crate) use self::unary::with_facts;
+
+/// What one read may take.
+const SCRATCH_BYTES: usize = 64 << 10;
+
+/// What the first read of a quiet HTTP/1 connection may take: a small request, and not much of what comes after it.
+const FIRST_READ_BYTES: usize = 16 << 10;
+
+/// What one connection may read before the others have their turn.
+const TURN_BYTES_MAX: usize = 256 << 10;
+
+/// How often connections that were answered go on with what they sent ahead, before sockets are looked at again.
+const ROUNDS_MAX: usize = 16;
+
+/// Ages of connections are spread over so many values, so that those opened together do not end together.
+const AGES: usize = 16;
+
+/// Reads the time. Tests have their own.
+pub(crate) type Clock = Box<dyn Fn() -> Instant>;
+
+/// One shard, over sockets or what tests take for them.
+pub(crate) struct Shard<T> {
+    desk: Desk,
+    links: Slab<Link<T>>,
+    clock: Clock,
+    listing: Cache<Arc<ArcSwap<Listing>>, Arc<Listing>>,
+    scratch: Box<[u8]>,
+    /// Limits of connections, which differ in the age at which they end.
+    wire_limits: Vec<Arc<WireLimits>>,
+    /// How often connections look at the clock.
+    check_interval: Duration,
+    checked_at: Instant,
+    swept_at: Instant,
+    /// Clients were asked to go.
+    left: bool,
+    /// Connections that had their turn and have more to read.
+    later: Vec<u32>,
+    batch: Batch,
+    answers: Answers,
+    collected: Vec<Answer>,
+}
+
+/// What is ready on a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ready {
+    pub readable: bool,
+    pub writable: bool,
+    /// The peer will send no more than what is there.
+    pub read_closed: bool,
+}
+
+impl<T: Transport> Shard<T> {
+    /// A shard without connections.
+    pub(crate) fn new(shared: &Arc<Shared>, index: usize, mailbox: Arc<Mailbox>, slots: usize, clock: Clock) -> Self {
+        let now = clock();
+        let mut desk = Desk::new(shared, index, mailbox, slots, now);
+        let limits = wire_limits(&shared.limits);
+        let check_interval = check_interval(&limits);
+        let aged = |_| {
+            let connection_age_max = desk.jitter.around(limits.connection_age_max);
+            Arc::new(WireLimits { connection_age_max, ..limits.clone() })
+        };
+        let wire_limits = (0..AGES).map(aged).collect();
+        Self {
+            desk,
+            links: Slab::default(),
+            clock,
+            listing: Cache::new(Arc::clone(&shared.listing)),
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            wire_limits,
+            check_interval,
+            checked_at: now,
+            swept_at: now,
+            left: false,
+            later: Vec::new(),
+            batch: Batch::default(),
+            answers: Answers::default(),
+            collected: Vec::new(),
+        }
+    }
+
+    /// The number that the next connection gets.
+    pub(crate) fn next_number(&self) -> u32 {
+        self.links.next_number()
+    }
+
+    /// Takes a connection over, in place of the one that is idle longest where there are too many. Gives it back where
+    /// none is idle: then it must wait.
+    ///
+    /// # Errors
+    /// The connection.
+    pub(crate) fn open(&mut self, transport: T, peer: Peer) -> Result<u32, T> {
+        let now = (self.clock)();
+        if !self.desk.lease.reserve_connection() {
+            let Some(idle) = self.longest_idle() else { return Err(transport) };
+            self.desk.counters.ended(Ending::Connections);
+            self.close(idle, now);
+            if !self.desk.lease.reserve_connection() {
+                return Err(transport);
+            }
+        }
+        let number = self.links.next_number();
+        let limits = Arc::clone(&self.wire_limits[number as usize % AGES]);
+        let mut link = Link::new(number, transport, peer, Connection::new(limits, now), now);
+        self.desk.counters.connection_opened();
+        if self.left {
+            link.wire.drain(now);
+            self.desk.touch(&mut link);
+        }
+        self.desk.activate(&mut link);
+        Ok(self.links.insert(link))
+    }
+
+    /// Notes what the poll has told of a connection.
+    pub(crate) fn ready(&mut self, number: u32, ready: Ready) {
+        let Some(link) = self.links.get_mut(number) else { return };
+        if ready.readable || ready.read_closed {
+            link.readable = true;
+            link.read_closed |= ready.read_closed;
+            self.desk.activate(link);
+        }
+        if ready.writable && !link.writable {
+            link.writable = true;
+            self.desk.touch(link);
+        }
+    }
+
+    /// Whether clients were asked to go, so that nobody else is let in.
+    pub(crate) fn has_left(&self) -> bool {
+        self.left
+    }
+
+    /// One turn.
+    pub(crate) fn tick(&mut self) {
+        let now = (self.clock)();
+        self.refresh(now);
+        self.receive(now);
+        self.collect(now);
+        for _ in 0..ROUNDS_MAX {
+            self.dispatch(now);
+            if self.desk.active.is_empty() {
+                break;
+            }
+            self.receive(now);
+        }
+        self.check_time(now);
+        self.flush(now);
+        std::mem::swap(&mut self.later, &mut self.desk.active);
+        self.desk.active.append(&mut self.later);
+        self.desk.counters.set_in_flight_bytes(self.desk.lease.bytes());
+        if self.left {
+            self.tell_busy();
+        }
+    }
+
+    /// How long nothing needs to be done unless something becomes ready; `None` for as long as it takes.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        if !self.desk.active.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let now = (self.clock)();
+        let check = (self.links.len() > 0).then(|| self.checked_at + self.check_interval);
+        let sweep = self.desk.deadline_min.map(|deadline| deadline.max(self.swept_at + SWEEP_INTERVAL));
+        let leave = match self.desk.listing.phase {
+            Phase::Draining { leave_at } if !self.left => Some(leave_at),
+            _ => None,
+        };
+        let next = [check, sweep, leave].into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(now))
+    }
+
+    /// Looks whether models or the server's phase have changed.
+    fn refresh(&mut self, now: Instant) {
+        let listing = self.listing.load();
+        if listing.generation != self.desk.listing.generation {
+            self.desk.listing = Arc::clone(listing);
+            self.desk.change_lanes(&mut self.answers);
+            self.settle(now);
+            self.desk.tell_watches(&mut self.links, now);
+        }
+        match self.desk.listing.phase {
+            Phase::Draining { leave_at } if !self.left && leave_at <= now => self.leave(now),
+            Phase::Ending => {
+                self.left = true;
+                let owed = self.desk.give_all_up(&mut self.links, now);
+                self.desk.shared.unanswered.fetch_add(owed, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+    }
+
+    /// Asks all clients to go.
+    fn leave(&mut self, now: Instant) {
+        self.left = true;
+        for slot in self.desk.watches.clone() {
+            let Some(request) = self.desk.requests.get(slot) else { continue };
+            if let Some(link) = self.links.get_mut(request.link) {
+                self.desk.end_watch(link, slot, &crate::refusals::draining(), now);
+            }
+        }
+        for (_, link) in self.links.iter_mut() {
+            link.wire.drain(now);
+            self.desk.activate(link);
+            self.desk.touch(link);
+        }
+    }
+
+    /// Reads every connection that has something to read or to go on with.
+    fn receive(&mut self, now: Instant) {
+        let mut active = std::mem::take(&mut self.desk.active);
+        for number in active.drain(..) {
+            let Some(link) = self.links.get_mut(number) else { continue };
+            link.active = false;
+            let turn = Turn { desk: &mut self.desk, scratch: &mut self.scratch, now };
+            if turn.take(link) && !link.active {
+                link.active = true;
+                self.later.push(number);
+            }
+        }
+        // Whoever became active meanwhile stands in the list that took this one's place.
+        active.append(&mut self.desk.active);
+        self.desk.active = active;
+    }
+
+    /// Takes the answers of the pool.
+    fn collect(&mut self, now: Instant) {
+        self.desk.mailbox.collect(&mut self.collected);
+        self.settle_collected(now);
+    }
+
+    fn settle_collected(&mut self, now: Instant) {
+        for answer in self.collected.drain(..) {
+            self.desk.answer(&mut self.links, answer, now);
+        }
+    }
+
+    /// Gives out what stands in `answers`.
+    fn settle(&mut self, now: Instant) {
+        self.collected.extend(self.answers.drain());
+        self.settle_collected(now);
+    }
+
+    /// Writes every connection that has something to say, once, and closes those that are over.
+    fn flush(&mut self, now: Instant) {
+        let mut dirty = std::mem::take(&mut self.desk.dirty);
+        for number in dirty.drain(..) {
+            let Some(link) = self.links.get_mut(number) else { continue };
+            link.dirty = false;
+            link.flush(now);
+            self.desk.reserve_unsent(link);
+            if link.is_over() {
+                self.close(number, now);
+            }
+        }
+        dirty.append(&mut self.desk.dirty);
+        self.desk.dirty = dirty;
+    }
+
+    /// Lets connections and deadlines look at the clock, each as often as it needs.
+    fn check_time(&mut self, now: Instant) {
+        let is_due = |at: Instant, interval: Duration| now.saturating_duration_since(at) >= interval;
+        if self.desk.deadline_min.is_some_and(|deadline| deadline <= now) && is_due(self.swept_at, SWEEP_INTERVAL) {
+            self.swept_at = now;
+            self.desk.sweep(&mut self.links, now);
+        }
+        if !is_due(self.checked_at, self.check_interval) {
+            return;
+        }
+        self.checked_at = now;
+        let closes_idle = self.desk.shared.pressure.closes_idle();
+        for (_, link) in self.links.iter_mut() {
+            link.wire.on_time(now);
+            if closes_idle && link.is_idle() {
+                link.wire.drain(now);
+            }
+            self.desk.advance(link, &mut &[][..], now);
+            if !link.is_idle() || link.wire.ended() {
+                self.desk.touch(link);
+            }
+        }
+    }
+
+    fn longest_idle(&mut self) -> Option<u32> {
+        let idle = self.links.iter_mut().filter_map(|(number, link)| link.is_idle().then_some((link.used_at, number)));
+        idle.min().map(|(_, number)| number)
+    }
+
+    /// Ends a connection; whoever waits on it has left.
+    fn close(&mut self, number: u32, now: Instant) {
+        let Some(mut link) = self.links.remove(number) else { return };
+        while let Some(&(_, slot)) = link.open.last() {
+            self.desk.leave(&mut link, slot, now);
+        }
+        self.desk.lease.release_bytes(link.reserved);
+        self.desk.lease.release_connection();
+        self.desk.counters.connection_closed();
+        self.desk.shared.peers.leave(link.peer.counted());
+        self.desk.shared.standings[self.desk.index].connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn tell_busy(&mut self) {
+        let unsent = self.links.iter_mut().filter_map(|(_, link)| (!link.wire.output().is_empty()).then_some(())).count();
+        self.desk.shared.tell_busy(self.desk.index, (self.desk.awaited() + unsent) as u64);
+    }
+}
+
+/// A connection's turn to be read.
+struct Turn<'a> {
+    desk: &'a mut Desk,
+    scratch: &'a mut [u8],
+    now: Instant,
+}
+
+impl Turn<'_> {
+    /// Takes in what was kept, and then what the socket has; true where that was not all.
+    fn take<T: Transport>(self, link: &mut Link<T>) -> bool {
+        let Self { desk, scratch, now } = self;
+        feed(desk, link, &[], now);
+        let mut turn_bytes = 0;
+        while link.readable && !link.input_over && !link.broken && Desk::wants_input(link) {
+            if turn_bytes >= TURN_BYTES_MAX {
+                return true;
+            }
+            let is_large = link.multiplexed || link.granted > 0;
+            let size = if is_large { SCRATCH_BYTES } else { FIRST_READ_BYTES };
+            match link.transport.read(&mut scratch[..size]) {
+                Ok(0) => {
+                    link.input_over = true;
+                    link.wire.input_ended(now);
+                    feed(desk, link, &[], now);
+                    desk.touch(link);
+                }
+                Ok(count) => {
+                    link.used_at = now;
+                    // A short read means an empty socket; the poll tells when that changes, or has told of its end.
+                    link.readable = count == size || link.read_closed;
+                    turn_bytes += count;
+                    feed(desk, link, &scratch[..count], now);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => link.readable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    link.broken = true;
+                    desk.touch(link);
+                }
+            }
+        }
+        false
+    }
+}
+
+/// Hands bytes to the protocol, behind those that it has not taken yet.
+fn feed<T: Transport>(desk: &mut Desk, link: &mut Link<T>, bytes: &[u8], now: Instant) {
+    if link.unread.is_empty() {
+        let mut rest = bytes;
+        desk.advance(link, &mut rest, now);
+        link.unread.extend_from_slice(rest);
+        return;
+    }
+    let mut unread = std::mem::take(&mut link.unread);
+    unread.extend_from_slice(bytes);
+    let mut rest = &unread[..];
+    desk.advance(link, &mut rest, now);
+    let taken = unread.len() - rest.len();
+    if taken < unread.len() {
+        unread.drain(..taken);
+        link.unread = unread;
+    }
+}
+
+impl Desk {
+    /// Acts on everything that the protocol makes of these bytes; leaves what it does not take.
+    fn advance<T: Transport>(&mut self, link: &mut Link<T>, input: &mut &[u8], now: Instant) {
+        let open_max = usize::try_from(self.shared.limits.connection_requests_in_flight_max).unwrap_or(usize::MAX);
+        loop {
+            link.paused = link.open.len() >= open_max;
+            if link.paused {
+                break;
+            }
+            let Some(event) = link.wire.advance(input, now) else { break };
+            self.event(link, event, now);
+        }
+        if !link.wire.output().is_empty() || link.wire.ended() || link.wire.lingering() {
+            self.touch(link);
+        }
+    }
+
+    /// Whether a connection may be read: it has room, and not too much is open on it.
+    fn wants_input<T>(link: &Link<T>) -> bool {
+        link.unread.is_empty() && !link.paused && link.wire.wants_input()
+    }
+
+    /// Keeps the books of what a connection holds beyond its requests. What cannot be reserved is not counted: it
+    /// exists already, and stops whoever comes next.
+    fn reserve_unsent<T: Transport>(&mut self, link: &mut Link<T>) {
+        let is_quiet = link.wire.output().is_empty() && link.open.is_empty();
+        let held = if is_quiet { 0 } else { (link.wire.held_bytes() as u64).saturating_sub(link.granted) };
+        if held > link.reserved {
+            if self.lease.reserve_bytes(held - link.reserved).is_ok() {
+                link.reserved = held;
+            }
+        } else {
+            self.lease.release_bytes(link.reserved - held);
+            link.reserved = held;
+        }
+    }
+}
+
+/// A few times per shortest limit, and a few times a second at most.
+fn check_interval(limits: &WireLimits) -> Duration {
+    let shortest = [
+        limits.handshake_max,
+        limits.header_read_max,
+        limits.connection_idle_max,
+        limits.body_grace_max,
+        limits.body_read_max,
+        limits.write_stall_max,
+        limits.keepalive_interval,
+        limits.keepalive_timeout_max,
+    ]
+    .into_iter()
+    .min()
+    .unwrap_or_default();
+    (shortest / 4).clamp(Duration::from_millis(10), Duration::from_millis(500))
+}

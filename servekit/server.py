@@ -19,7 +19,7 @@ from servekit import snapshot
 from servekit.config.crossing import config_json
 from servekit.config.effective import Effective
 from servekit.config.schema import Config
-from servekit.errors import ExitCode, native_errors
+from servekit.errors import ExitCode, ServekitError, native_errors
 from servekit.logs import Logger
 from servekit.repository import Repository
 
@@ -136,7 +136,13 @@ class Life:
         self._events = events
 
     def run(self) -> ExitCode:
-        """Waits for what happens, and answers it."""
+        """Waits for what happens, and answers it; whatever goes wrong, the native threads are stopped first."""
+        try:
+            return self._live()
+        except ServekitError as error:
+            return self._give_up(str(error))
+
+    def _live(self) -> ExitCode:
         _watch(self._wait_ready, self._events, "readiness")
         event = self._events.get()
         if isinstance(event, Ready):
@@ -150,7 +156,7 @@ class Life:
             self._native.stop()
             return ExitCode.DRAINED
         if isinstance(event, Broken):
-            return self._give_up(event)
+            return self._give_up(event.reason)
         return self._drain(event.number if isinstance(event, Signalled) else signal.SIGTERM)
 
     def _announce(self) -> bool:
@@ -188,7 +194,7 @@ class Life:
         _watch(self._wait_drained, self._events, "drain")
         ended = self._events.get()
         if isinstance(ended, Broken):
-            return self._give_up(ended)
+            return self._give_up(ended.reason)
         self._native.stop()
         if isinstance(ended, Signalled):
             self._logger.warning("stopped_at_once", signal=_name(ended.number))
@@ -199,8 +205,8 @@ class Life:
         self._logger.info("drained", unanswered=0)
         return ExitCode.DRAINED
 
-    def _give_up(self, broken: Broken) -> ExitCode:
-        self._logger.error("internal", reason=broken.reason)
+    def _give_up(self, reason: str) -> ExitCode:
+        self._logger.error("failed", reason=reason)
         self._native.stop()
         return ExitCode.FAILED
 

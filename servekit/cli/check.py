@@ -124,9 +124,8 @@ def _model_report(finding: Finding) -> list[str]:
         lines += _tensors("input", contract["inputs"]) + _tensors("output", contract["outputs"])
         lines += [f"  property   {name}: {json.dumps(value)}" for name, value in contract["properties"].items()]
     rows = figures["batch_rows_max"]
-    lines.append(
-        f"  runs       {figures['execution']} on {figures['device']}, at most {rows} rows a batch, {finding.run_ms_max} ms a run"
-    )
+    placed = f"{figures['execution']} on {figures['device']}"
+    lines.append(f"  runs       {placed}, at most {rows} rows a batch, {finding.run_ms_max} ms a run")
     lines.append(f"  loaded     in {figures['load_s']:.3f} s by ONNX Runtime {figures['ort']}")
     lines.append(f"  digest     {figures['digest']}")
     lines += [f"  {subject:<10} {reason}" for subject, reason in figures["decisions"]]

@@ -10,7 +10,7 @@ import pytest
 
 from servekit.config import Config
 from servekit.config.effective import Machine, resolve
-from servekit.errors import ExitCode
+from servekit.errors import BindError, ExitCode
 from servekit.logs import Logger
 from servekit.repository import Repository
 from servekit.server import Broken, Life, Plan, Signalled
@@ -76,9 +76,8 @@ class Stage:
         self.events = SimpleQueue()
         self.log = io.StringIO()
         plan = Plan(Config(), resolve(limits, machine, ()), Repository(()))
-        self.life = Life(
-            self.native, plan, Logger(as_json=True, stream=self.log), Listener(self.announced), self.events
-        )
+        self.listener = Listener(self.announced)
+        self.life = Life(self.native, plan, Logger(as_json=True, stream=self.log), self.listener, self.events)
 
     def lines(self):
         return [json.loads(line) for line in self.log.getvalue().splitlines()]
@@ -180,7 +179,18 @@ def test_a_defect_in_a_waiting_thread_is_heard(stage, broken):
     stage.native.loaded.set()
     after(stage.announced, lambda: stage.events.put(TERM))
     assert stage.life.run() is ExitCode.FAILED
-    assert stage.lines()[-1]["event"] == "internal"
+    assert stage.lines()[-1]["event"] == "failed"
+
+
+def test_a_management_port_that_is_lost_stops_the_rest(stage):
+    def fail(take_snapshot, logger):
+        raise BindError("management address 127.0.0.1:8002 cannot be listened on; choose another")
+
+    stage.listener.start = fail
+    stage.native.loaded.set()
+    assert stage.life.run() is ExitCode.FAILED
+    assert stage.native.asked == ["stop"]
+    assert "8002" in stage.lines()[-1]["reason"]
 
 
 def test_a_defect_while_serving_is_heard(stage):

@@ -25,6 +25,18 @@ def address():
     return host, int(port)
 
 
+def answered(connection):
+    """Asks once and reads the whole answer."""
+    connection.sendall(ASK)
+    answer = b""
+    while not answer.endswith(b"\r\n\r\nok\n"):
+        part = connection.recv(4096)
+        if not part:
+            return False
+        answer += part
+    return answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 def get(address, path):
     connection = http.client.HTTPConnection(*address, timeout=10)
     try:
@@ -57,12 +69,10 @@ def test_at_the_limit_of_connections_all_are_answered_and_past_it_the_newcomer_i
     held = [socket.create_connection(address, timeout=10) for _ in range(4)]
     try:
         for connection in held:
-            connection.sendall(ASK)
-            assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK")
+            assert answered(connection)
         with socket.create_connection(address, timeout=10) as newcomer:
             assert newcomer.recv(1) == b""
-        held[0].sendall(ASK)
-        assert held[0].recv(4096).startswith(b"HTTP/1.1 200 OK")
+        assert answered(held[0])
     finally:
         for connection in held:
             connection.close()

@@ -74,9 +74,7 @@ def tiny(folder: Path) -> Path:
         helper.make_node("Gemm", ["active", "w2", "b2"], ["scores"]),
         helper.make_node("Softmax", ["scores"], ["y"], axis=-1),
     ]
-    return write(
-        folder / "tiny.onnx", nodes, [value("x", "FP32", ["N", 4])], [value("y", "FP32", ["N", 3])], constants
-    )
+    return write(folder / "tiny.onnx", nodes, [value("x", "FP32", ["N", 4])], [value("y", "FP32", ["N", 3])], constants)
 
 
 def nonfinite(folder: Path) -> Path:
@@ -104,7 +102,9 @@ def grow(folder: Path) -> Path:
     """n INT64 [1,2] -> y FP32 of that shape."""
     nodes = [
         helper.make_node("Reshape", ["n", "flat"], ["size"]),
-        helper.make_node("ConstantOfShape", ["size"], ["y"], value=helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])),
+        helper.make_node(
+            "ConstantOfShape", ["size"], ["y"], value=helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])
+        ),
     ]
     return write(
         folder / "grow.onnx",
@@ -135,7 +135,7 @@ def spin(folder: Path) -> Path:
         helper.make_node("Squeeze", ["n"], ["turns"]),
         helper.make_node("Loop", ["turns", "true", "zero"], ["y"], body=step),
     ]
-    constants = {"true": np.array(True), "zero": np.array([0], np.int64)}
+    constants = {"true": np.ones((), np.bool_), "zero": np.array([0], np.int64)}
     return write(folder / "spin.onnx", nodes, [value("n", "INT64", [1])], [value("y", "INT64", [1])], constants)
 
 
@@ -154,7 +154,9 @@ def two(folder: Path) -> Path:
     """a, b FP32 [-1,2] -> total = a + b [-1,2], product = a * b [-1,2]."""
     nodes = [helper.make_node("Add", ["a", "b"], ["total"]), helper.make_node("Mul", ["a", "b"], ["product"])]
     inputs = [value("a", "FP32", ["N", 2]), value("b", "FP32", ["N", 2])]
-    return write(folder / "two.onnx", nodes, inputs, [value("total", "FP32", ["N", 2]), value("product", "FP32", ["N", 2])])
+    return write(
+        folder / "two.onnx", nodes, inputs, [value("total", "FP32", ["N", 2]), value("product", "FP32", ["N", 2])]
+    )
 
 
 def optional(folder: Path) -> Path:

@@ -77,9 +77,14 @@ class ServerProcess:
         """HOST:PORT of the management app."""
         return str(self.ready["management"])
 
-    def connect(self, timeout_s: float = 30.0) -> socket.socket:
-        """A raw connection to the HTTP listener."""
-        host, port = self.http.rsplit(":", 1)
+    @property
+    def data_ports(self) -> dict[str, str]:
+        """HOST:PORT of both data listeners, which speak every dialect."""
+        return {"http": self.http, "grpc": self.grpc}
+
+    def connect(self, timeout_s: float = 30.0, address: str | None = None) -> socket.socket:
+        """A raw connection to the HTTP listener, or to another address."""
+        host, port = (address or self.http).rsplit(":", 1)
         return socket.create_connection((host, int(port)), timeout=timeout_s)
 
     def request(
@@ -154,9 +159,7 @@ def serving(
     """Start `servekit serve PATHS` on free ports; ends it at the end, whatever happened."""
     command = [sys.executable, "-m", "servekit", "serve", *map(str, paths)]
     command += ["--log-format", "json", "--http-port", "0", "--grpc-port", "0", "--management-port", "0", *arguments]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
-    )
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})})
     server = ServerProcess(process)
     reader = threading.Thread(target=server.read, daemon=True)
     reader.start()

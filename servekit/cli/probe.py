@@ -10,6 +10,7 @@ import click
 from servekit.errors import ExitCode
 
 READY_PATH = "/v2/health/ready"
+LIVE_PATH = "/v2/health/live"
 HTTP_OK = 200
 
 
@@ -39,14 +40,15 @@ class UnixConnection(HTTPConnection):
     show_default=True,
     help="Data port.",
 )
+@click.option("--live", is_flag=True, help="Ask only whether the process answers, for a liveness probe.")
 @click.option("--timeout-ms", type=click.IntRange(1), default=1000, show_default=True, help="Longest wait.")
-def command(uds: str | None, host: str, port: int, timeout_ms: int) -> None:
+def command(uds: str | None, host: str, port: int, timeout_ms: int, *, live: bool) -> None:
     """Exit with 0 if the server is ready, else with 1 and the reason."""
     asked = uds or f"{host}:{port}"
     timeout_s = timeout_ms / 1000
     connection = UnixConnection(uds, timeout_s) if uds else HTTPConnection(host, port, timeout=timeout_s)
     try:
-        connection.request("GET", READY_PATH)
+        connection.request("GET", LIVE_PATH if live else READY_PATH)
         status = connection.getresponse().status
     except (OSError, HTTPException) as error:
         click.echo(f"servekit: {asked} does not answer: {_reason(error)}", err=True)
@@ -54,7 +56,7 @@ def command(uds: str | None, host: str, port: int, timeout_ms: int) -> None:
     finally:
         connection.close()
     if status != HTTP_OK:
-        click.echo(f"servekit: {asked} is not ready: status {status}", err=True)
+        click.echo(f"servekit: {asked} is not {'live' if live else 'ready'}: status {status}", err=True)
         sys.exit(ExitCode.FAILED)
 
 

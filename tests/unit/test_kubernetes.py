@@ -61,8 +61,8 @@ def test_models_are_mounted_where_they_are_served_from_and_cannot_be_changed(sid
 
 @pytest.mark.parametrize("probe", PROBES)
 def test_probes_ask_over_the_socket_because_the_kubelet_cannot(sidecar, config, probe):
-    question = "live" if probe == "livenessProbe" else "ready"
-    assert sidecar[probe]["exec"]["command"] == ["servekit", "probe", question, f"--uds={config.data.uds}"]
+    question = ["--live"] if probe == "livenessProbe" else []
+    assert sidecar[probe]["exec"]["command"] == ["servekit", "probe", *question, f"--uds={config.data.uds}"]
 
 
 def test_the_startup_probe_waits_for_the_longest_load(sidecar, config):

@@ -50,6 +50,12 @@ def test_the_exit_code_is_the_readiness(listener, answer, code):
     assert bool(ended.output) == bool(code)
 
 
+def test_liveness_is_another_question_than_readiness(listener):
+    with answering(listener, READY) as heard:
+        assert probed("--live", "--port", str(listener.getsockname()[1])).exit_code == 0
+    assert heard[0].startswith(b"GET /v2/health/live ")
+
+
 def test_a_unix_socket_is_asked_the_same(tmp_path):
     path = str(tmp_path / "s.sock")
     listener = socket.socket(socket.AF_UNIX)

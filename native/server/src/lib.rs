@@ -24,8 +24,10 @@ mod shared;
 mod snapshot;
 mod timeouts;
 
+pub use servekit_core as core;
+
 pub use config::{AccessLog, Config, DataPorts, LogFormat, LogKind, LogSink};
 pub use listeners::{Addresses, BindError};
 pub use listing::{Absence, Placement, Served};
 pub use server::{DrainReport, Server, StartError};
-pub use snapshot::{MemorySnapshot, ServerSnapshot, Snapshot};
+pub use snapshot::{MemorySnapshot, ServerSnapshot, Snapshot, describe};

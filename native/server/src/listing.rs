@@ -185,6 +185,11 @@ impl Listing {
         }
     }
 
+    /// Numbers of the versions of a name that are served, the highest last.
+    pub(crate) fn served_versions(&self, name: &str) -> Vec<&str> {
+        self.versions(name).iter().filter(|entry| entry.served().is_some()).map(|entry| &*entry.version).collect()
+    }
+
     /// Everything that is served.
     pub(crate) fn served(&self) -> impl Iterator<Item = &Arc<Version>> {
         self.entries.iter().filter_map(Entry::served)

@@ -182,10 +182,10 @@ impl Server {
     }
 
     /// Tells of a model that is not served (yet), so that requests and readiness can say so.
-    pub fn announce(&self, name: &str, version: &str, required: bool, absence: &Absence) {
+    pub fn announce(&self, name: &str, version: &str, required: bool, absence: Absence) {
         let _control = self.control();
         let replaced = self.served(name, version);
-        let state = State::Absent(absence.clone());
+        let state = State::Absent(absence);
         let entry = Entry { name: name.into(), version: version.into(), required, state };
         self.change(|listing| Some(listing.with(entry.clone())));
         self.close(replaced);

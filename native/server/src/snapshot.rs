@@ -4,9 +4,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use servekit_core::{Bounds, ModelSnapshot, ShardSnapshot};
+use servekit_core::{Bounds, ModelSnapshot, Refusal, ShardSnapshot};
 
-use crate::listing::{Absence, Entry, Listing, Phase, Placement, State, Version};
+use crate::listing::{Absence, Entry, Listing, Phase, Placement, Served, State, Version};
 use crate::shard::with_facts;
 use crate::shared::{Shared, resident_bytes};
 
@@ -88,16 +88,29 @@ fn model(shared: &Shared, listing: &Listing, entry: &Entry) -> Value {
     model.insert("reason".into(), json!(reason));
     model.insert("label".into(), json!(label));
     if let State::Served(version) = &entry.state {
-        describe(shared, listing, version, &mut model);
+        put_served(&version.served, &listing.served_versions(&entry.name), &mut model);
+        put_counted(shared, version, &mut model);
     }
     Value::Object(model)
 }
 
-fn describe(shared: &Shared, listing: &Listing, version: &Version, model: &mut Map<String, Value>) {
-    let served = &version.served;
+/// What a snapshot would tell of a model once it is served, besides what is counted.
+///
+/// # Errors
+/// Where the model cannot have a lane, and so could not be served.
+pub fn describe(served: &Served) -> Result<Value, Refusal> {
+    drop(served.model.executor()?);
+    let mut model = Map::new();
+    model.insert("name".into(), json!(served.name));
+    model.insert("version".into(), json!(served.version));
+    put_served(served, &[&served.version], &mut model);
+    Ok(Value::Object(model))
+}
+
+fn put_served(served: &Served, versions: &[&str], model: &mut Map<String, Value>) {
     model.extend(served.description.clone());
     let mut contract = Vec::new();
-    with_facts(listing, version, |facts| facts.print(&mut contract));
+    with_facts(served, versions, |facts| facts.print(&mut contract));
     let mut contract: Value = serde_json::from_slice(&contract).unwrap_or_default();
     if let Value::Object(contract) = &mut contract {
         contract.entry("properties").or_insert_with(|| json!({}));
@@ -105,13 +118,15 @@ fn describe(shared: &Shared, listing: &Listing, version: &Version, model: &mut M
     model.insert("contract".into(), contract);
     model.insert("execution".into(), json!(served.placement.name()));
     model.insert("batch_rows_max".into(), json!(served.policy.rows_max));
+    model.insert("lanes".into(), json!(served.lanes));
+}
+
+fn put_counted(shared: &Shared, version: &Version, model: &mut Map<String, Value>) {
     let mut counted = ModelSnapshot::default();
     version.counters.iter().for_each(|counters| counted.merge(&counters.snapshot()));
-    let lanes = match served.placement {
-        Placement::Inline => shared.standings.len(),
-        Placement::Pool => served.lanes,
-    };
-    model.insert("lanes".into(), json!(lanes));
+    if version.served.placement == Placement::Inline {
+        model.insert("lanes".into(), json!(shared.standings.len()));
+    }
     if let Some((queued, rows_max)) = shared.pool.queued(version.key) {
         counted.queue_requests += queued.requests as u64;
         counted.queue_rows += queued.rows as u64;

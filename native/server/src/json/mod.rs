@@ -10,9 +10,9 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use number::{Integer, integer};
+pub(crate) use number::integer;
 pub(crate) use print::{print_string, print_values};
-pub(crate) use scanner::{Key, Members, Scanner};
+pub(crate) use scanner::{Key, Members, Scanner, known_keys};
 pub(crate) use values::{Target, read_values};
 
 use servekit_core::{Reason, Refusal};

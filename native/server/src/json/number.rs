@@ -4,23 +4,30 @@
 
 use super::byte;
 
-/// Powers of ten that a double holds exactly.
-const POWERS: [f64; 23] = [
+/// Powers of ten that a double holds exactly, and more of them than a plain number has digits.
+const POWERS: [f64; 32] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,
-    1e21, 1e22,
+    1e21, 1e22, 1e23, 1e24, 1e25, 1e26, 1e27, 1e28, 1e29, 1e30, 1e31,
 ];
 
 const POWERS_OF_FEW: [u64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 
-/// A decimal as written: `mantissa · 10^exponent`.
+/// Longest number that is read the quick way: whatever its form, it has 19 digits at most.
+const PLAIN_BYTES_MAX: usize = 20;
+
+/// A decimal as written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Decimal {
-    pub negative: bool,
-    /// All digits; meaningless where they were too many.
-    pub mantissa: u64,
-    pub exponent: i32,
-    /// The mantissa holds all digits and is below 2^63, and a double holds the power of ten.
-    pub handy: bool,
+    /// 1 for a minus.
+    sign: u32,
+    /// All digits; meaningless where the number is not plain.
+    mantissa: u64,
+    /// Digits behind the point.
+    fraction: usize,
+    /// No exponent, and short enough for the mantissa to hold all digits.
+    plain: bool,
+    /// Where it begins.
+    start: usize,
     /// Where it ends.
     pub end: usize,
 }
@@ -58,35 +65,32 @@ fn long_magnitude(digits: &[u8]) -> Option<u64> {
 /// The number at `start`.
 #[inline(always)]
 pub(super) fn decimal(bytes: &[u8], start: usize) -> Option<Decimal> {
-    let negative = byte(bytes, start) == b'-';
-    let first = start + usize::from(negative);
-    let mut at = first;
-    let mut mantissa = u64::from(byte(bytes, at).wrapping_sub(b'0'));
+    let sign = u32::from(byte(bytes, start) == b'-');
+    let first = start + sign as usize;
+    let mut mantissa = u64::from(byte(bytes, first).wrapping_sub(b'0'));
     if mantissa > 9 {
         return None;
     }
-    at += 1;
-    // A leading 0 is no digit that counts, and none may follow it.
-    let mut digits = usize::from(mantissa != 0);
+    let mut end = first + 1;
     if mantissa != 0 {
-        at = more_digits(bytes, at, &mut mantissa);
-        digits = at - first;
+        end = more_digits(bytes, end, &mut mantissa);
     }
-    let mut exponent = 0;
-    if byte(bytes, at) == b'.' {
-        let fraction = at + 1;
-        at = fraction_digits(bytes, fraction, &mut mantissa);
-        if at == fraction {
+    let (mut fraction, mut bytes_max) = (0, PLAIN_BYTES_MAX - 1);
+    if byte(bytes, end) == b'.' {
+        let point = end;
+        end = fraction_digits(bytes, point + 1, &mut mantissa);
+        fraction = end - point - 1;
+        if fraction == 0 {
             return None;
         }
-        digits += at - fraction;
-        exponent = -((at - fraction) as i32);
+        bytes_max = PLAIN_BYTES_MAX;
     }
-    if byte(bytes, at) | 0x20 == b'e' {
-        (exponent, at) = with_exponent(bytes, at, exponent)?;
+    let mut plain = end - start <= bytes_max;
+    if byte(bytes, end) | 0x20 == b'e' {
+        end = exponent_end(bytes, end)?;
+        plain = false;
     }
-    let handy = digits <= 19 && mantissa < 1 << 63 && exponent.unsigned_abs() <= 22;
-    Some(Decimal { negative, mantissa, exponent, handy, end: at })
+    Some(Decimal { sign, mantissa, fraction, plain, start, end })
 }
 
 #[inline(always)]
@@ -101,23 +105,24 @@ fn more_digits(bytes: &[u8], mut at: usize, mantissa: &mut u64) -> usize {
     }
 }
 
-/// Two words of eight digits at most, then one by one: shortest floats have up to 9, doubles up to 17.
+/// Words of eight digits while there are so many, and a word of the few that are left.
 #[inline(always)]
 fn fraction_digits(bytes: &[u8], mut at: usize, mantissa: &mut u64) -> usize {
-    for _ in 0..2 {
-        let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) else { break };
+    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let word = u64::from_le_bytes(*chunk) ^ 0x3030_3030_3030_3030;
         let others = (((word & 0x7F7F_7F7F_7F7F_7F7F) + 0x7676_7676_7676_7676) | word) & 0x8080_8080_8080_8080;
         if others != 0 {
-            let bits = others.trailing_zeros() & !7;
-            if bits != 0 {
-                let power = POWERS_OF_FEW[(bits / 8) as usize & 7];
-                *mantissa = mantissa.wrapping_mul(power).wrapping_add(eight_digits(word << (64 - bits)));
-            }
+            let bits = others.trailing_zeros() & 0x38;
+            // Shifted by all 64 bits in two steps where there is no digit at all.
+            let few = eight_digits(word << (56 - bits) << 8);
+            *mantissa = mantissa.wrapping_mul(POWERS_OF_FEW[(bits / 8) as usize & 7]).wrapping_add(few);
             return at + (bits / 8) as usize;
         }
         *mantissa = mantissa.wrapping_mul(100_000_000).wrapping_add(eight_digits(word));
         at += 8;
+        if byte(bytes, at).wrapping_sub(b'0') > 9 {
+            return at;
+        }
     }
     more_digits(bytes, at, mantissa)
 }
@@ -131,54 +136,51 @@ fn eight_digits(word: u64) -> u64 {
     low.wrapping_add(high) >> 32
 }
 
-/// Adds the exponent written at `at` to the one that the fraction gave; returns also where it ends.
+/// Where the exponent ends that begins at `at`.
 #[cold]
-fn with_exponent(bytes: &[u8], mut at: usize, fraction: i32) -> Option<(i32, usize)> {
-    at += 1;
-    let negative = byte(bytes, at) == b'-';
-    at += usize::from(matches!(byte(bytes, at), b'+' | b'-'));
-    let (first, mut exponent) = (at, 0_i32);
-    while byte(bytes, at).is_ascii_digit() {
-        exponent = exponent.saturating_mul(10).saturating_add(i32::from(bytes[at] - b'0'));
-        at += 1;
+fn exponent_end(bytes: &[u8], at: usize) -> Option<usize> {
+    let first = at + 1 + usize::from(matches!(byte(bytes, at + 1), b'+' | b'-'));
+    let mut end = first;
+    while byte(bytes, end).is_ascii_digit() {
+        end += 1;
     }
-    let exponent = if negative { -exponent } else { exponent };
-    (at > first).then_some((fraction.saturating_add(exponent), at))
+    (end > first).then_some(end)
 }
 
 impl Decimal {
-    /// Rounded once to single precision; `None` beyond its range. `token` is the number as written.
+    /// Rounded once to single precision; `None` beyond its range.
     #[inline(always)]
-    pub(super) fn to_f32(self, token: &[u8]) -> Option<f32> {
-        if self.handy {
+    pub(super) fn to_f32(self, bytes: &[u8]) -> Option<f32> {
+        if self.plain && self.mantissa < 1 << 63 {
             let double = self.approximate();
             // The double is within 2 units of its last place of the true value. Unless it lies that close to the middle
-            // between two singles (or on it), both round to the same one.
-            let dropped = double.to_bits() & 0x1FFF_FFFF;
-            if dropped.abs_diff(0x1000_0000) > 4 {
-                let single = double as f32;
-                return single.is_finite().then_some(if self.negative { -single } else { single });
+            // between two singles (or on it), both round to the same one; a plain number is in the range of normal ones.
+            let beside_middle = double.to_bits().wrapping_sub(0x1000_0000 - 4) & 0x1FFF_FFFF;
+            if beside_middle > 8 {
+                return Some(f32::from_bits((double as f32).to_bits() | self.sign << 31));
             }
         }
-        slow(token)
+        slow(self.token(bytes))
     }
 
     /// Rounded once to double precision; `None` beyond its range.
     #[inline(always)]
-    pub(super) fn to_f64(self, token: &[u8]) -> Option<f64> {
-        if self.handy && self.mantissa <= 1 << 53 {
-            let double = self.approximate();
-            return Some(if self.negative { -double } else { double });
+    pub(super) fn to_f64(self, bytes: &[u8]) -> Option<f64> {
+        if self.plain && self.mantissa <= 1 << 53 {
+            return Some(f64::from_bits(self.approximate().to_bits() | u64::from(self.sign) << 63));
         }
-        slow(token)
+        slow(self.token(bytes))
     }
 
-    /// The magnitude with two roundings at most, one where the mantissa fits 53 bits. Only for handy ones.
+    /// The number as written.
+    pub(super) fn token(self, bytes: &[u8]) -> &[u8] {
+        bytes.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// The magnitude of a plain number with two roundings at most, one where the mantissa fits 53 bits.
     #[inline(always)]
     fn approximate(self) -> f64 {
-        let mantissa = self.mantissa as i64 as f64;
-        let power = POWERS[self.exponent.unsigned_abs().min(22) as usize];
-        if self.exponent < 0 { mantissa / power } else { mantissa * power }
+        self.mantissa as i64 as f64 / POWERS[self.fraction & 31]
     }
 }
 

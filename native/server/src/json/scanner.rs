@@ -119,8 +119,19 @@ impl<'a> Scanner<'a> {
     }
 
     /// The string under the cursor, whose quote was seen.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn string(&mut self) -> Result<Cow<'a, [u8]>, Fault> {
+        match string::short(self.bytes, self.at) {
+            Some(content) => {
+                self.at += content.len() + 2;
+                Ok(Cow::Borrowed(content))
+            }
+            None => self.long_string(),
+        }
+    }
+
+    #[inline(never)]
+    fn long_string(&mut self) -> Result<Cow<'a, [u8]>, Fault> {
         let span = match string::span(self.bytes, self.at) {
             Ok(span) => span,
             Err(broken) => return Err(self.broken(broken)),
@@ -137,7 +148,6 @@ impl<'a> Scanner<'a> {
     }
 
     /// A key and its colon.
-    #[inline]
     fn key(&mut self) -> Result<Cow<'a, [u8]>, Fault> {
         if self.peek() != b'"' {
             return Err(self.unexpected("a key"));
@@ -333,6 +343,26 @@ pub(crate) struct Members<'a> {
     started: bool,
 }
 
+/// Recognises a key by its text with quotes and colon: its number, from 0 to 31, and the length of that text.
+pub(crate) type KnownKeys = fn(&[u8]) -> Option<(u32, usize)>;
+
+/// Writes a function that recognises keys.
+macro_rules! known_keys {
+    ($name:ident: $($key:literal => $number:expr),*) => {
+        #[inline(always)]
+        fn $name(text: &[u8]) -> Option<(u32, usize)> {
+            $(
+                const { assert!($number < 32) };
+                if text.starts_with(concat!("\"", $key, "\":").as_bytes()) {
+                    return Some(($number, $key.len() + 3));
+                }
+            )*
+            None
+        }
+    };
+}
+pub(crate) use known_keys;
+
 /// A member's key.
 pub(crate) enum Key<'k> {
     /// As numbered by whoever reads the object.
@@ -349,32 +379,46 @@ impl<'a> Members<'a> {
         Ok(Self { seen: 0, unknown: SmallVec::new(), started: false })
     }
 
-    /// The next key, with the cursor on its value; `None` behind the object's end. `known` numbers the keys, from 0 to 31.
-    #[inline]
-    pub(crate) fn next(
-        &mut self,
-        scanner: &mut Scanner<'a>,
-        known: impl Fn(&[u8]) -> Option<u32>,
-    ) -> Result<Option<Key<'_>>, Fault> {
+    /// The next key, with the cursor behind its colon; `None` behind the object's end.
+    #[inline(always)]
+    pub(crate) fn next(&mut self, scanner: &mut Scanner<'a>, known: KnownKeys) -> Result<Option<Key<'_>>, Fault> {
         match scanner.peek() {
             b'}' => {
                 scanner.close();
                 return Ok(None);
             }
-            b',' if self.started => scanner.at += 1,
+            b',' if self.started => {
+                scanner.at += 1;
+                scanner.peek();
+            }
             _ if self.started => return Err(scanner.unexpected("',' or '}'")),
             _ => self.started = true,
         }
+        if let Some((number, bytes)) = scanner.bytes.get(scanner.at..).and_then(known)
+            && self.seen & 1 << number == 0
+        {
+            self.seen |= 1 << number;
+            scanner.at += bytes;
+            return Ok(Some(Key::Known(number)));
+        }
+        self.unusual(scanner, known).map(Some)
+    }
+
+    /// A key that nobody knows, or one that is not written as it mostly is.
+    #[inline(never)]
+    fn unusual(&mut self, scanner: &mut Scanner<'a>, known: KnownKeys) -> Result<Key<'_>, Fault> {
         let key = scanner.key()?;
-        let Some(number) = known(&key) else { return self.unknown(key, scanner.limits).map(Some) };
+        let usual = [b"\"", &key[..], b"\":"].concat();
+        let Some((number, _)) = known(&usual).filter(|(_, bytes)| *bytes == usual.len()) else {
+            return self.unknown(key, scanner.limits);
+        };
         if self.seen & 1 << number != 0 {
             return Err(twice(&key));
         }
         self.seen |= 1 << number;
-        Ok(Some(Key::Known(number)))
+        Ok(Key::Known(number))
     }
 
-    #[inline(never)]
     fn unknown(&mut self, key: Cow<'a, [u8]>, limits: &Limits) -> Result<Key<'_>, Fault> {
         if self.unknown.contains(&key) {
             return Err(twice(&key));

@@ -20,6 +20,30 @@ pub(super) struct Broken {
     pub allowed: &'static str,
 }
 
+/// The content of the string whose opening quote is at `at`, if it has less than 8 bytes, all ASCII and without escapes.
+#[inline(always)]
+pub(super) fn short(bytes: &[u8], at: usize) -> Option<&[u8]> {
+    let content = bytes.get(at + 1..)?;
+    let word = u64::from_le_bytes(*content.first_chunk::<8>()?);
+    let (quote, others) = marks(word);
+    // Only the lowest mark is sure to be true.
+    let first = quote & quote.wrapping_neg();
+    if quote == 0 || (others | word & HIGHS) & (first - 1) != 0 {
+        return None;
+    }
+    content.get(..(first.trailing_zeros() / 8) as usize)
+}
+
+/// The high bit of each byte that is a quote, and of each that is a backslash or a control character. A byte stands out
+/// where the subtraction borrows; false marks lie only above a true one of their kind.
+#[inline(always)]
+fn marks(word: u64) -> (u64, u64) {
+    let quote = word ^ (ONES * b'"' as u64);
+    let backslash = word ^ (ONES * b'\\' as u64);
+    let others = backslash.wrapping_sub(ONES) & !backslash | word.wrapping_sub(ONES * 0x20) & !word;
+    (quote.wrapping_sub(ONES) & !quote & HIGHS, others & HIGHS)
+}
+
 /// The string whose opening quote is at `at`. Its bytes are valid UTF-8 and hold no control character.
 #[inline]
 pub(super) fn span(bytes: &[u8], at: usize) -> Result<Span, Broken> {
@@ -30,13 +54,8 @@ pub(super) fn span(bytes: &[u8], at: usize) -> Result<Span, Broken> {
             return tail(bytes, Span { content: start..at, escaped }, foreign != 0);
         };
         let word = u64::from_le_bytes(*chunk);
-        // A byte stands out where the subtraction borrows; false marks lie only above a true one, so the lowest is true.
-        let quote = word ^ (ONES * b'"' as u64);
-        let backslash = word ^ (ONES * b'\\' as u64);
-        let marks = (quote.wrapping_sub(ONES) & !quote
-            | backslash.wrapping_sub(ONES) & !backslash
-            | word.wrapping_sub(ONES * 0x20) & !word)
-            & HIGHS;
+        let (quote, others) = marks(word);
+        let marks = quote | others;
         if marks == 0 {
             foreign |= word & HIGHS;
             at += 8;

@@ -3,13 +3,10 @@
 //! The hot path only knows right and wrong. On wrong it stops, and [`Stop`] with a second, slow look at the same text
 //! says what is wrong: first the grammar of all of it, then the one value, then the nesting.
 
-use std::marker::PhantomData;
-use std::slice::ChunksExactMut;
-
 use bytes::Bytes;
 use servekit_core::{Datatype, Limits, Reason, TensorSpec, element_count, list, quoted};
 
-use super::narrow::{BF16, FP16, Format};
+use super::narrow::{BF16, FP16};
 use super::number::{decimal, integer};
 use super::scanner::Scanner;
 use super::{Fault, blank, byte, fault, string};
@@ -61,16 +58,11 @@ struct Stop {
 
 fn fixed<E: Element>(scanner: &mut Scanner<'_>, target: &Target<'_>) -> Result<Bytes, Stop> {
     let count = plausible_count(scanner, target, 2)?;
-    let mut elements = vec![0; count * E::BYTES];
-    let mut sink =
-        Fixed::<E> { slots: elements.chunks_exact_mut(E::BYTES), bytes_max: number_bytes_max(scanner.limits) , element: PhantomData };
+    let bytes_max = usize::try_from(scanner.limits.json_number_bytes_max).unwrap_or(usize::MAX);
+    let mut sink = Fixed::<E> { elements: Vec::with_capacity(count), bytes_max };
     let mut reader = Reader { bytes: scanner.bytes, sink: &mut sink, index: 0 };
     scanner.at = reader.whole(scanner.at, target.shape, count)?;
-    Ok(elements.into())
-}
-
-fn number_bytes_max(limits: &Limits) -> usize {
-    usize::try_from(limits.json_number_bytes_max).unwrap_or(usize::MAX)
+    Ok(E::flatten(sink.elements).into())
 }
 
 fn strings(scanner: &mut Scanner<'_>, target: &Target<'_>) -> Result<Bytes, Stop> {
@@ -97,21 +89,21 @@ trait Sink {
     fn element(&mut self, bytes: &[u8], at: usize) -> Option<usize>;
 }
 
-/// Elements of one size, into the slots of a tensor.
-struct Fixed<'s, E> {
-    slots: ChunksExactMut<'s, u8>,
+/// Elements of one size.
+struct Fixed<E: Element> {
+    elements: Vec<E::Raw>,
+    /// Of a number as written.
     bytes_max: usize,
-    element: PhantomData<E>,
 }
 
-impl<E: Element> Sink for Fixed<'_, E> {
+impl<E: Element> Sink for Fixed<E> {
     #[inline(always)]
     fn element(&mut self, bytes: &[u8], at: usize) -> Option<usize> {
         let (element, end) = E::read(bytes, at)?;
         if end - at > self.bytes_max {
             return None;
         }
-        element.store(self.slots.next()?);
+        self.elements.push(element);
         Some(end)
     }
 }
@@ -217,23 +209,34 @@ impl<S: Sink> Reader<'_, S> {
 }
 
 /// An element of one size.
-trait Element: Sized {
-    const BYTES: usize;
+trait Element {
+    /// Its bytes, little-endian.
+    type Raw;
 
     /// The element at `at`, and where it ends.
-    fn read(bytes: &[u8], at: usize) -> Option<(Self, usize)>;
+    fn read(bytes: &[u8], at: usize) -> Option<(Self::Raw, usize)>;
 
-    /// Writes it, little-endian, into a slot of its size.
-    fn store(self, slot: &mut [u8]);
+    /// The bytes of all elements.
+    fn flatten(elements: Vec<Self::Raw>) -> Vec<u8>;
+}
+
+macro_rules! flatten {
+    ($bytes:expr) => {
+        type Raw = [u8; $bytes];
+
+        fn flatten(elements: Vec<Self::Raw>) -> Vec<u8> {
+            elements.into_flattened()
+        }
+    };
 }
 
 macro_rules! integers {
     ($($type:ty),*) => { $(
         impl Element for $type {
-            const BYTES: usize = size_of::<Self>();
+            flatten!(size_of::<$type>());
 
             #[inline(always)]
-            fn read(bytes: &[u8], at: usize) -> Option<(Self, usize)> {
+            fn read(bytes: &[u8], at: usize) -> Option<(Self::Raw, usize)> {
                 let number = integer(bytes, at)?;
                 let magnitude = number.magnitude?;
                 let value = if !number.negative {
@@ -243,12 +246,7 @@ macro_rules! integers {
                 } else {
                     return None;
                 };
-                Some((value, number.end))
-            }
-
-            #[inline(always)]
-            fn store(self, slot: &mut [u8]) {
-                slot.copy_from_slice(&self.to_le_bytes());
+                Some((value.to_le_bytes(), number.end))
             }
         }
     )* };
@@ -259,19 +257,15 @@ integers!(u8, u16, u32, u64, i8, i16, i32, i64);
 macro_rules! floats {
     ($($type:ty, $convert:ident);*) => { $(
         impl Element for $type {
-            const BYTES: usize = size_of::<Self>();
+            flatten!(size_of::<$type>());
 
             #[inline(always)]
-            fn read(bytes: &[u8], at: usize) -> Option<(Self, usize)> {
-                match decimal(bytes, at) {
-                    Some(number) => Some((number.$convert(&bytes[at..number.end])?, number.end)),
-                    None => nonfinite(bytes, at).map(|(value, end)| (value as Self, end)),
-                }
-            }
-
-            #[inline(always)]
-            fn store(self, slot: &mut [u8]) {
-                slot.copy_from_slice(&self.to_le_bytes());
+            fn read(bytes: &[u8], at: usize) -> Option<(Self::Raw, usize)> {
+                let (value, end) = match decimal(bytes, at) {
+                    Some(number) => (number.$convert(bytes)?, number.end),
+                    None => nonfinite(bytes, at).map(|(value, end)| (value as Self, end))?,
+                };
+                Some((value.to_le_bytes(), end))
             }
         }
     )* };
@@ -288,50 +282,45 @@ fn nonfinite(bytes: &[u8], at: usize) -> Option<(f64, usize)> {
     STRINGS.iter().find(|(text, _)| rest.starts_with(text)).map(|(text, value)| (*value, at + text.len()))
 }
 
-/// The bits of a 16-bit float.
-struct Half<const BRAIN: bool>(u16);
-type Fp16 = Half<false>;
-type Bf16 = Half<true>;
+/// IEEE 754 binary16.
+struct Fp16;
 
-impl<const BRAIN: bool> Element for Half<BRAIN> {
-    const BYTES: usize = 2;
+/// The upper half of a single.
+struct Bf16;
 
-    #[inline(always)]
-    fn read(bytes: &[u8], at: usize) -> Option<(Self, usize)> {
-        let format: &Format = if BRAIN { &BF16 } else { &FP16 };
-        if let Some(number) = decimal(bytes, at) {
-            let token = &bytes[at..number.end];
-            return Some((Self(format.round(number.to_f64(token)?, token)?), number.end));
+macro_rules! halves {
+    ($($type:ty, $format:expr);*) => { $(
+        impl Element for $type {
+            flatten!(2);
+
+            #[inline(always)]
+            fn read(bytes: &[u8], at: usize) -> Option<(Self::Raw, usize)> {
+                let (bits, end) = match decimal(bytes, at) {
+                    Some(number) => ($format.round(number.to_f64(bytes)?, number.token(bytes))?, number.end),
+                    None => nonfinite(bytes, at).map(|(value, end)| ($format.nonfinite(value), end))?,
+                };
+                Some((bits.to_le_bytes(), end))
+            }
         }
-        let (value, end) = nonfinite(bytes, at)?;
-        Some((Self(format.nonfinite(value)), end))
-    }
-
-    #[inline(always)]
-    fn store(self, slot: &mut [u8]) {
-        slot.copy_from_slice(&self.0.to_le_bytes());
-    }
+    )* };
 }
 
+halves!(Fp16, FP16; Bf16, BF16);
+
 /// BOOL: the words, or 0 and 1.
-struct Flag(u8);
+struct Flag;
 
 impl Element for Flag {
-    const BYTES: usize = 1;
+    flatten!(1);
 
     #[inline(always)]
-    fn read(bytes: &[u8], at: usize) -> Option<(Self, usize)> {
+    fn read(bytes: &[u8], at: usize) -> Option<(Self::Raw, usize)> {
         match bytes.get(at..)? {
-            [b't', b'r', b'u', b'e', ..] => Some((Self(1), at + 4)),
-            [b'f', b'a', b'l', b's', b'e', ..] => Some((Self(0), at + 5)),
-            [bit @ (b'0' | b'1'), ..] => Some((Self(bit - b'0'), at + 1)),
+            [b't', b'r', b'u', b'e', ..] => Some(([1], at + 4)),
+            [b'f', b'a', b'l', b's', b'e', ..] => Some(([0], at + 5)),
+            [bit @ (b'0' | b'1'), ..] => Some(([bit - b'0'], at + 1)),
             _ => None,
         }
-    }
-
-    #[inline(always)]
-    fn store(self, slot: &mut [u8]) {
-        slot.copy_from_slice(&[self.0]);
     }
 }
 

@@ -16,7 +16,7 @@ use crate::dialect::metadata::{
     ModelFacts, ServerFacts, health_message, print_live, print_model_ready, print_models, print_ready,
 };
 use crate::intent::Intent;
-use crate::listing::{Listing, Version};
+use crate::listing::{Listing, Served};
 use crate::messages::{Empty, HealthCheckRequest, ModelRequest, ReadyResponse, ServerLiveResponse};
 use crate::refusals::Asker;
 use crate::routes::{self, ModelAction, Route, Rpc};
@@ -84,7 +84,8 @@ impl Desk {
                 let ModelRequest { name, version } = read(body)?;
                 routes::check_version(&version)?;
                 let version = listing.find(&name, &version)?;
-                with_facts(listing, version, |facts| write(&facts.message(), into));
+                let versions = listing.served_versions(&name);
+                with_facts(&version.served, &versions, |facts| write(&facts.message(), into));
             }
             Rpc::HealthCheck => {
                 let HealthCheckRequest { service } = read(body)?;
@@ -182,7 +183,7 @@ fn print(listing: &Listing, route: &Route, into: &mut Vec<u8>) -> Result<u16, Re
         }
         Route::Model { name, version, .. } => {
             let version = listing.find(name, version)?;
-            with_facts(listing, version, |facts| facts.print(into));
+            with_facts(&version.served, &listing.served_versions(name), |facts| facts.print(into));
         }
         Route::Rpc(_) => {}
     }
@@ -190,13 +191,10 @@ fn print(listing: &Listing, route: &Route, into: &mut Vec<u8>) -> Result<u16, Re
 }
 
 /// Puts together what metadata says of a model.
-pub(crate) fn with_facts<R>(listing: &Listing, version: &Version, say: impl FnOnce(&ModelFacts<'_>) -> R) -> R {
-    let served = &version.served;
-    let entries = listing.versions(&served.name).iter();
-    let versions: Vec<&str> = entries.filter(|entry| entry.served().is_some()).map(|entry| &*entry.version).collect();
+pub(crate) fn with_facts<R>(served: &Served, versions: &[&str], say: impl FnOnce(&ModelFacts<'_>) -> R) -> R {
     let properties: Vec<(&str, &str)> = served.properties.iter().map(|(key, value)| (&**key, &**value)).collect();
     let contract = served.model.contract();
-    say(&ModelFacts { contract, versions: &versions, platform: &served.platform, properties: &properties })
+    say(&ModelFacts { contract, versions, platform: &served.platform, properties: &properties })
 }
 
 fn read<M: Message + Default>(body: &Bytes) -> Result<M, Refusal> {

@@ -12,7 +12,7 @@ use crate::dialect::parameters::{self, Meaning, Value};
 use crate::dialect::{
     Asked, AskedOutput, Decoded, Place, Undecodable, given_twice, long_id, output_index, overrides, too_many_tensors,
 };
-use crate::json::{Fault, Key, Members, Scanner, fault, integer};
+use crate::json::{Fault, Key, Members, Scanner, fault, integer, known_keys};
 
 /// Decodes and checks a request. What is wrong in it is told in this order: JSON, fields, contract.
 ///
@@ -67,25 +67,11 @@ const INPUTS: u32 = 1;
 const OUTPUTS: u32 = 2;
 const PARAMETERS: u32 = 3;
 
-fn request_key(key: &[u8]) -> Option<u32> {
-    match key {
-        b"id" => Some(ID),
-        b"inputs" => Some(INPUTS),
-        b"outputs" => Some(OUTPUTS),
-        b"parameters" => Some(PARAMETERS),
-        _ => None,
-    }
-}
+known_keys!(request_key: "inputs" => INPUTS, "id" => ID, "outputs" => OUTPUTS, "parameters" => PARAMETERS);
 
 const NAME: u32 = 0;
 
-fn output_key(key: &[u8]) -> Option<u32> {
-    match key {
-        b"name" => Some(NAME),
-        b"parameters" => Some(PARAMETERS),
-        _ => None,
-    }
-}
+known_keys!(output_key: "name" => NAME, "parameters" => PARAMETERS);
 
 impl<'a> Envelope<'a> {
     fn read(&mut self) -> Result<(), Fault> {

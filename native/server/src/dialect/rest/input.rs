@@ -7,23 +7,17 @@ use super::decode::{Envelope, for_each_parameter, missing, name};
 use crate::dialect::elements::{check_bytes, check_element_count, from_base64};
 use crate::dialect::parameters::Meaning;
 use crate::dialect::{Place, given_twice, input_index};
-use crate::json::{Fault, Key, Members, Target, fault, integer, read_values};
+use crate::json::{Fault, Key, Members, Target, fault, integer, known_keys, read_values};
 
 const NAME: u32 = 0;
 const SHAPE: u32 = 1;
 const DATATYPE: u32 = 2;
 const DATA: u32 = 3;
+const PARAMETERS: u32 = 4;
 
-fn input_key(key: &[u8]) -> Option<u32> {
-    match key {
-        b"name" => Some(NAME),
-        b"shape" => Some(SHAPE),
-        b"datatype" => Some(DATATYPE),
-        b"data" => Some(DATA),
-        b"parameters" => Some(4),
-        _ => None,
-    }
-}
+known_keys!(
+    input_key: "name" => NAME, "shape" => SHAPE, "datatype" => DATATYPE, "data" => DATA, "parameters" => PARAMETERS
+);
 
 /// An input while it is read.
 struct Draft<'c> {

@@ -40,8 +40,9 @@ serve: $(STAMPS)/serve
 
 test: lint test-rust test-python
 
-test-rust: | toolchain
-	$(CARGO) test $(MANIFEST) $(CRATES) --quiet
+# The tests of the engine ask this Python where the ONNX Runtime library is.
+test-rust: $(STAMPS)/test
+	PYTHON=$(abspath $(BIN)/python) $(CARGO) test $(MANIFEST) $(CRATES) --quiet
 
 test-python: $(STAMPS)/test
 	@for round in $$(seq $(ROUNDS)); do $(BIN)/python -m pytest -q $(ARGS) || exit; done

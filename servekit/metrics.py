@@ -112,6 +112,9 @@ def _server(server: ServerFigures) -> Iterator[Metric]:
     )
     yield _gauge("servekit_memory_bytes", "Resident size", [((), server["memory"]["resident_bytes"])])
     yield _gauge("servekit_memory_max_bytes", "What it may grow to", [((), server["memory"]["limit_bytes"])])
+    yield _counter(
+        "servekit_log_lines_dropped", "Log lines left out, as they came too fast", [((), server["log_lines_dropped"])]
+    )
     yield _gauge("servekit_cores", "Usable cores, by affinity and quota", [((), server["cores"]["cores"])])
 
 
@@ -123,7 +126,7 @@ def _models(figures: Snapshot) -> Iterator[Metric]:
         _each(models, lambda m: m["state"] == "ready"),
         MODEL,
     )
-    yield _info(models)
+    yield _info([model for model in models if model["contract"]])
     yield _request_durations(models, seconds)
     queue = [(_of(m), m["queue"]["counts"], m["queue"]["sum_s"]) for m in models]
     yield _histogram("servekit_queue_duration_seconds", "Time in the queue", queue, seconds)
@@ -138,6 +141,9 @@ def _models(figures: Snapshot) -> Iterator[Metric]:
         MODEL,
     )
     yield _gauge("servekit_queue_rows", "Rows in the queue", _each(models, lambda m: m["queue_rows"]), MODEL)
+    yield _counter(
+        "servekit_panics", "Runs that ended in a defect of ours", _each(models, lambda m: m["panics"]), MODEL
+    )
     yield _counter(
         "servekit_dispatch",
         "Batches that left the queue, by reason",

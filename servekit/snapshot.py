@@ -25,6 +25,7 @@ class ServerFigures(TypedDict):
     """Figures of the whole process."""
 
     state: str
+    ready: bool
     started_at_unix_s: float
     connections: int
     connections_closed: dict[str, int]
@@ -37,6 +38,7 @@ class ServerFigures(TypedDict):
     memory: Memory
     cores: CorePlan
     streams: int
+    log_lines_dropped: int
 
 
 class Bounds(TypedDict):
@@ -118,6 +120,7 @@ class ModelFigures(TypedDict):
     batch_rows: RowHistogram
     rows: int
     runs: int
+    panics: int
     dispatch: dict[str, int]
     in_flight_requests: int
     queue_rows: int
@@ -133,6 +136,26 @@ class Snapshot(TypedDict):
 
 
 def read(text: str) -> Snapshot:
-    """Parses what `Server.snapshot` gives."""
-    snapshot: Snapshot = json.loads(text)
+    """Parses what `Server.snapshot` gives. A model that is not served has no figures there; here they are none."""
+    document = json.loads(text)
+    document["models"] = [{**_unserved(), **model} for model in document["models"]]
+    snapshot: Snapshot = document
     return snapshot
+
+
+def _unserved() -> dict[str, Any]:
+    return {
+        **dict.fromkeys(("execution", "device", "ort", "digest"), ""),
+        **dict.fromkeys(("file_bytes", "batch_rows_max", "lanes", "rows", "runs", "panics"), 0),
+        **dict.fromkeys(("in_flight_requests", "queue_rows", "queue_requests"), 0),
+        "load_s": 0.0,
+        "contract": None,
+        "decisions": [],
+        "requests": [],
+        "queue": {"counts": [], "sum_s": 0.0},
+        "run": {"counts": [], "sum_s": 0.0},
+        "input": {"sum_s": 0.0},
+        "output": {"sum_s": 0.0},
+        "batch_rows": {"counts": [], "sum": 0},
+        "dispatch": {},
+    }

@@ -43,6 +43,7 @@ def model(name: str = "tiny", **changes: Any) -> dict[str, Any]:
         "batch_rows": {"counts": [1, 1, 2, 0], "sum": 10},
         "rows": 10,
         "runs": 4,
+        "panics": 0,
         "dispatch": {"idle": 3, "full": 1},
         "in_flight_requests": 5,
         "queue_rows": 3,
@@ -50,10 +51,16 @@ def model(name: str = "tiny", **changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def unserved(name: str, state: str, reason: str = "", label: str = "") -> dict[str, Any]:
+    """The entry of a model without figures."""
+    return {"name": name, "version": "1", "state": state, "reason": reason, "label": label}
+
+
 def snapshot(*models: dict[str, Any], **server: Any) -> dict[str, Any]:
     return {
         "server": {
             "state": "ready",
+            "ready": True,
             "started_at_unix_s": 1.0,
             "connections": 7,
             "connections_closed": {"idle": 2, "age": 0},
@@ -66,6 +73,7 @@ def snapshot(*models: dict[str, Any], **server: Any) -> dict[str, Any]:
             "memory": {"resident_bytes": 50 * 2**20, "limit_bytes": 2**30},
             "cores": {"cores": 2.0, "shards": 2, "runners": 2, "intra_op": 1, "reasons": ["affinity allows 2"]},
             "streams": 1,
+            "log_lines_dropped": 6,
         }
         | server,
         "bounds": {"seconds": SECONDS, "rows": ROWS},

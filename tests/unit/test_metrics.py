@@ -66,6 +66,8 @@ MODEL = (("model", "tiny"), ("version", "1"))
         ("servekit_dispatch_total", (MODEL[0], ("reason", "full"), MODEL[1]), 1),
         ("servekit_run_duration_seconds_count", MODEL, 4),
         ("servekit_batch_rows_sum", MODEL, 10),
+        ("servekit_panics_total", MODEL, 0),
+        ("servekit_log_lines_dropped_total", (), 6),
         ("servekit_metric_series_dropped_total", (), 0),
     ],
 )
@@ -116,16 +118,10 @@ def test_series_past_the_limit_are_dropped_and_counted():
 
 
 def test_a_model_that_failed_has_no_histograms_and_breaks_none():
-    failed = snapshots.model(
-        state="failed",
-        contract=None,
-        requests=[],
-        queue={"counts": [], "sum_s": 0},
-        run={"counts": [], "sum_s": 0},
-        batch_rows={"counts": [], "sum": 0},
-    )
+    failed = snapshots.unserved("tiny", "failed", "no such operator", "model_file")
     found = scraped(snapshots.text(failed))
     assert found[("servekit_model_ready", *MODEL)] == 0
+    assert found[("nv_inference_count", *MODEL)] == 0
     assert ("servekit_run_duration_seconds_count", *MODEL) not in found
 
 

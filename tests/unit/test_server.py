@@ -144,7 +144,7 @@ def test_a_signal_while_loading_ends_without_a_drain(stage):
 
 
 def test_the_ready_line_names_every_address_and_the_models_that_are_ready():
-    failed = snapshots.model("broken", state="failed", reason="no such operator", label="model_file")
+    failed = snapshots.unserved("broken", "failed", "no such operator", "model_file")
     stage = Stage(snapshots.model(), failed)
     stage.native.loaded.set()
     after(stage.announced, lambda: stage.events.put(INT))
@@ -163,7 +163,7 @@ def test_the_ready_line_names_every_address_and_the_models_that_are_ready():
 
 
 def test_without_a_ready_model_it_fails():
-    stage = Stage(snapshots.model(state="failed", reason="not a model", label="model_file"))
+    stage = Stage(snapshots.unserved("tiny", "failed", "not a model", "model_file"))
     stage.native.loaded.set()
     assert stage.life.run() is ExitCode.FAILED
     assert stage.native.asked == ["stop"]

@@ -40,7 +40,7 @@ def test_the_first_page_shows_models_contracts_and_figures():
 
 def test_what_a_model_says_stays_text():
     evil = "<script>alert(1)</script>"
-    text = snapshots.text(snapshots.model(state="failed", reason=evil, label="model_file", contract=None))
+    text = snapshots.text(snapshots.unserved("tiny", "failed", evil, "model_file"))
     page = asked("/", text).text
     assert evil not in page
     assert "&lt;script&gt;alert(1)" in page
@@ -65,12 +65,12 @@ def test_the_script_finds_every_figure_it_refreshes():
 
 
 def test_the_layout_changes_with_a_models_state():
-    loading = snapshots.text(snapshots.model(state="loading", contract=None))
+    loading = snapshots.text(snapshots.unserved("tiny", "loading"))
     assert asked("/status.json").json()["layout"] != asked("/status.json", loading).json()["layout"]
 
 
 def test_a_model_that_is_loading_has_a_page():
-    text = snapshots.text(snapshots.model(state="loading", contract=None, requests=[]))
+    text = snapshots.text(snapshots.unserved("tiny", "loading"))
     assert 'class="badge loading"' in asked("/", text).text
 
 

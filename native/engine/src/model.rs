@@ -106,6 +106,8 @@ pub struct Description {
     pub arena_bytes_max: u64,
     /// Bytes of inputs of the largest batch that was timed for inline; larger ones belong on a runner.
     pub inline_bytes_max: u64,
+    /// Median time of a full batch of made-up rows, microseconds; `None` where none could be run.
+    pub probed_run_us: Option<u64>,
     /// Batches that may run at once.
     pub lanes: u32,
     /// Topic, and decision with its reason.

@@ -1,0 +1,124 @@
+//! The one configuration that crosses: everything that Python decided, every key present, unknown keys refused.
+
+use serde::{Deserialize, Serialize};
+use servekit_server::core::Limits;
+
+/// The whole configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where data is served.
+    pub data: Data,
+    /// What runs models.
+    pub execution: Execution,
+    /// What is told while serving.
+    pub log: Log,
+    /// Absolute path of ONNX Runtime's shared library.
+    pub onnxruntime_library: std::path::PathBuf,
+    /// Effective numbers.
+    pub limits: Limits,
+    /// Served from the start.
+    pub models: Vec<Model>,
+}
+
+/// Where data is served.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// Address to bind.
+    pub host: String,
+    /// 0 takes a free port; `None` is no such listener.
+    pub http_port: Option<u16>,
+    /// As `http_port`.
+    pub grpc_port: Option<u16>,
+    /// Path of a Unix socket.
+    pub uds: Option<std::path::PathBuf>,
+}
+
+/// Which device runs models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Device {
+    /// CUDA where it works, else CPU.
+    Auto,
+    /// CPU.
+    Cpu,
+    /// CUDA, or no start.
+    Cuda,
+}
+
+/// What runs models.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Execution {
+    /// Which device.
+    pub device: Device,
+    /// Network threads; `None` is the core plan's number.
+    pub shards: Option<usize>,
+    /// Pool threads; `None` is the core plan's number.
+    pub runners: Option<usize>,
+    /// A model whose full batch runs faster than this runs on the network thread itself.
+    pub inline_run_us_max: u64,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// What is told while serving.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// Form of lines.
+    pub format: LogFormat,
+    /// Python's word for what is told; the access log is ruled by `access_sample` alone.
+    pub level: String,
+    /// Share of requests with a line of their own, 0 to 1.
+    pub access_sample: f64,
+}
+
+/// Where a model's runs take place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Placement {
+    /// Decided by probing.
+    Auto,
+    /// On the shard.
+    Inline,
+    /// On a runner.
+    Pool,
+}
+
+/// One model to serve; `None` takes the limit of the same name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Name that clients use.
+    pub name: String,
+    /// Version that clients may name.
+    pub version: String,
+    /// Absolute path of the .onnx file.
+    pub path: std::path::PathBuf,
+    /// Where it runs.
+    pub execution: Placement,
+    /// Rows of a batch.
+    pub batch_rows_max: Option<u64>,
+    /// Bytes of a batch's inputs.
+    pub batch_bytes_max: Option<u64>,
+    /// Requests that may wait.
+    pub queue_requests_max: Option<u64>,
+    /// Memory of a lane's run.
+    pub arena_bytes_max: Option<u64>,
+    /// Deadline of requests that bring none; 0 is none.
+    pub latency_target_ms: Option<u64>,
+    /// Whether files of the model may be links.
+    pub links: bool,
+    /// Whether the server is only ready while this model is.
+    pub required: bool,
+}

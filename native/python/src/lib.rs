@@ -1,0 +1,77 @@
+//! `servekit._native`: one configuration in, frozen handles out, one snapshot per scrape. No request comes this way.
+
+mod config;
+mod detach;
+mod errors;
+mod loading;
+mod runtime;
+mod server;
+
+use mimalloc::MiMalloc;
+use pyo3::prelude::*;
+use servekit_server::core::Reason;
+
+use crate::config::Config;
+use crate::detach::leave_python;
+use crate::errors::{Error, into_python};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// One row of the catalogue: variant, HTTP status, gRPC code, label, retry.
+type Row = (&'static str, Option<u16>, Option<u8>, &'static str, bool);
+
+/// The catalogue of refusals.
+#[pyfunction]
+fn refusals() -> Vec<Row> {
+    let row = |reason: &Reason| {
+        let entry = reason.entry();
+        (entry.variant, Some(entry.http), entry.grpc.map(|code| code as u8), entry.label, entry.retry)
+    };
+    Reason::ALL.iter().map(row).collect()
+}
+
+/// The configuration as this side understands it.
+#[pyfunction]
+fn round_trip(config_json: &str) -> PyResult<String> {
+    let config = parse::<Config>(config_json).map_err(into_python)?;
+    print(&config).map_err(into_python)
+}
+
+/// Cores and threads, with reasons.
+#[pyfunction]
+fn core_plan(config_json: &str) -> PyResult<String> {
+    let config = parse::<Config>(config_json).map_err(into_python)?;
+    print(&loading::plan(&config.execution)).map_err(into_python)
+}
+
+/// Loads the one model of the configuration and describes it.
+#[pyfunction]
+fn check(python: Python<'_>, config_json: &str) -> PyResult<String> {
+    leave_python(python, || server::check(&parse(config_json)?))
+}
+
+/// Reads what crosses; unknown keys are refused.
+fn parse<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, Error> {
+    serde_json::from_str(json).map_err(|error| Error::Config(error.to_string()))
+}
+
+/// Writes what crosses.
+fn print(value: &impl serde::Serialize) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|error| Error::Internal(error.to_string()))
+}
+
+/// The extension module.
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let python = module.py();
+    module.add_class::<server::Server>()?;
+    module.add("ServekitError", python.get_type::<errors::ServekitError>())?;
+    module.add("ConfigError", python.get_type::<errors::ConfigError>())?;
+    module.add("BindError", python.get_type::<errors::BindError>())?;
+    module.add("LoadError", python.get_type::<errors::LoadError>())?;
+    module.add_function(wrap_pyfunction!(refusals, module)?)?;
+    module.add_function(wrap_pyfunction!(round_trip, module)?)?;
+    module.add_function(wrap_pyfunction!(core_plan, module)?)?;
+    module.add_function(wrap_pyfunction!(check, module)?)
+}

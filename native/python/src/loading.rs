@@ -1,0 +1,156 @@
+//! From a model's file to a model that is served.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use servekit_engine::{
+    CorePlan, Description, DeviceChoice, Environment, Execution, LoadedModel, LogLevel, ModelSpec, Settings, Shares,
+    core_plan,
+};
+use servekit_server::core::{Limits, Model as _, Policy, Refusal};
+use servekit_server::{Placement, Served};
+
+use crate::config;
+use crate::errors::Error;
+
+/// What requests name the kind of model by.
+const PLATFORM: &str = "onnxruntime_onnx";
+
+/// Loads models, for as long as the process lives.
+#[derive(Debug)]
+pub struct Loader {
+    environment: Environment,
+    settings: Settings,
+    limits: Limits,
+    /// Cores and threads.
+    pub plan: CorePlan,
+}
+
+impl Loader {
+    /// Opens the library and plans the cores.
+    ///
+    /// # Errors
+    /// `Config` where the library cannot be used.
+    pub fn open(config: &config::Config) -> Result<Self, Error> {
+        let plan = plan(&config.execution);
+        let environment = Environment::open(&config.onnxruntime_library, Box::new(tell))
+            .map_err(|error| Error::Config(error.to_string()))?;
+        let settings = Settings {
+            device: match config.execution.device {
+                config::Device::Auto => DeviceChoice::Auto,
+                config::Device::Cpu => DeviceChoice::Cpu,
+                config::Device::Cuda => DeviceChoice::Cuda,
+            },
+            intra_op: plan.intra_op,
+            lanes: plan.shards.max(plan.runners),
+            inline_run_us_max: config.execution.inline_run_us_max,
+        };
+        Ok(Self { environment, settings, limits: config.limits.clone(), plan })
+    }
+
+    /// Loads one model and tries it out.
+    ///
+    /// # Errors
+    /// Why it cannot be served.
+    pub fn load(&self, model: &config::Model) -> Result<Arc<LoadedModel>, Refusal> {
+        let spec = ModelSpec {
+            name: model.name.clone(),
+            version: model.version.clone(),
+            path: model.path.clone(),
+            execution: match model.execution {
+                config::Placement::Auto => Execution::Auto,
+                config::Placement::Inline => Execution::Inline,
+                config::Placement::Pool => Execution::Pool,
+            },
+            batch_rows_max: model.batch_rows_max,
+            batch_bytes_max: model.batch_bytes_max,
+            arena_bytes_max: model.arena_bytes_max,
+            links: model.links,
+        };
+        self.environment.load(&spec, &self.limits, &self.settings).map(Arc::new)
+    }
+
+    /// Puts a loaded model into the form that is served.
+    #[must_use]
+    pub fn serve(&self, model: &config::Model, loaded: Arc<LoadedModel>) -> Served {
+        let description = loaded.description();
+        let mut policy = Policy::of(loaded.contract(), &self.limits);
+        policy.rows_max = description.batch_rows_max;
+        policy.bytes_max = usize::try_from(description.batch_bytes_max).unwrap_or(usize::MAX);
+        if let Some(requests_max) = model.queue_requests_max {
+            policy.requests_max = usize::try_from(requests_max).unwrap_or(usize::MAX);
+        }
+        Served {
+            name: model.name.as_str().into(),
+            version: model.version.as_str().into(),
+            placement: match description.execution {
+                servekit_engine::Placement::Inline => Placement::Inline,
+                servekit_engine::Placement::Pool => Placement::Pool,
+            },
+            policy,
+            lanes: description.lanes.min(self.plan.runners) as usize,
+            latency_target: Duration::from_millis(model.latency_target_ms.unwrap_or(self.limits.latency_target_ms)),
+            required: model.required,
+            platform: PLATFORM.into(),
+            properties: properties(&loaded),
+            description: fields(description),
+            model: loaded,
+        }
+    }
+
+    /// How long a run of this model may take: the configured limit, or else ten times what the probe of a full batch
+    /// took, within bounds.
+    #[must_use]
+    pub fn run_max(&self, description: &Description) -> Duration {
+        const PREDICTED_FACTOR: u64 = 10;
+        const RANGE_MS: (u64, u64) = (1_000, 60_000);
+        let predicted_ms = description.probed_run_us.map(|run_us| run_us.saturating_mul(PREDICTED_FACTOR) / 1_000);
+        let automatic = predicted_ms.unwrap_or(RANGE_MS.1).clamp(RANGE_MS.0, RANGE_MS.1);
+        Duration::from_millis(self.limits.run_ms_max.unwrap_or(automatic))
+    }
+}
+
+/// The core plan with what the configuration fixes.
+#[must_use]
+pub fn plan(execution: &config::Execution) -> CorePlan {
+    let count = |threads: Option<usize>| threads.map(|threads| u32::try_from(threads).unwrap_or(u32::MAX));
+    core_plan(Shares { shards: count(execution.shards), runners: count(execution.runners) })
+}
+
+/// What a description shows in a snapshot.
+#[must_use]
+pub fn fields(description: &Description) -> serde_json::Map<String, serde_json::Value> {
+    match serde_json::to_value(description) {
+        Ok(serde_json::Value::Object(fields)) => fields,
+        _ => serde_json::Map::new(),
+    }
+}
+
+/// Class labels, by output: clients find them in the metadata.
+#[must_use]
+pub fn properties(loaded: &LoadedModel) -> Vec<(Box<str>, Box<str>)> {
+    let outputs = loaded.contract().outputs.iter();
+    outputs
+        .filter_map(|output| {
+            let labels = serde_json::to_string(output.labels.as_ref()?).ok()?;
+            Some((format!("labels.{}", output.name).into(), labels.into()))
+        })
+        .collect()
+}
+
+/// Whether a path can be opened at all is said before a load is tried.
+///
+/// # Errors
+/// `Config` where it is relative.
+pub fn check_absolute(path: &Path) -> Result<(), Error> {
+    if path.is_absolute() {
+        return Ok(());
+    }
+    Err(Error::Config(format!("path {} is relative, absolute ones are allowed; resolve it first", path.display())))
+}
+
+fn tell(level: LogLevel, text: &str) {
+    // ONNX Runtime speaks while models load; what it says is for the operator.
+    eprintln!("onnxruntime {level:?}: {text}");
+}

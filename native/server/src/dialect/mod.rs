@@ -7,7 +7,7 @@ mod parameters;
 pub(crate) mod rest;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 
 use std::fmt;
 use std::time::Duration;

@@ -10,21 +10,21 @@ const POWERS: [f64; 32] = [
     1e21, 1e22, 1e23, 1e24, 1e25, 1e26, 1e27, 1e28, 1e29, 1e30, 1e31,
 ];
 
-const POWERS_OF_FEW: [u64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
+const POWERS_OF_FEW: [u64; 9] =
+    [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
 
-/// Longest number that is read the quick way: whatever its form, it has 19 digits at most.
+/// Longest plain number: with a point it has 19 digits at most.
 const PLAIN_BYTES_MAX: usize = 20;
 
 /// A decimal as written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Decimal {
-    /// 1 for a minus.
-    sign: u32,
+    minus: bool,
     /// All digits; meaningless where the number is not plain.
     mantissa: u64,
     /// Digits behind the point.
     fraction: usize,
-    /// No exponent, and short enough for the mantissa to hold all digits.
+    /// No exponent, and short enough for 63 bits to hold all digits.
     plain: bool,
     /// Where it begins.
     start: usize,
@@ -62,11 +62,10 @@ fn long_magnitude(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0_u64, |magnitude, digit| magnitude.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
 }
 
-/// The number at `start`.
-#[inline(always)]
+/// The number at `start`, of any form.
 pub(super) fn decimal(bytes: &[u8], start: usize) -> Option<Decimal> {
-    let sign = u32::from(byte(bytes, start) == b'-');
-    let first = start + sign as usize;
+    let minus = byte(bytes, start) == b'-';
+    let first = start + usize::from(minus);
     let mut mantissa = u64::from(byte(bytes, first).wrapping_sub(b'0'));
     if mantissa > 9 {
         return None;
@@ -78,19 +77,91 @@ pub(super) fn decimal(bytes: &[u8], start: usize) -> Option<Decimal> {
     let (mut fraction, mut bytes_max) = (0, PLAIN_BYTES_MAX - 1);
     if byte(bytes, end) == b'.' {
         let point = end;
-        end = fraction_digits(bytes, point + 1, &mut mantissa);
+        end = more_digits(bytes, point + 1, &mut mantissa);
         fraction = end - point - 1;
         if fraction == 0 {
             return None;
         }
         bytes_max = PLAIN_BYTES_MAX;
     }
-    let mut plain = end - start <= bytes_max;
+    let mut plain = end - start <= bytes_max && mantissa < 1 << 63;
     if byte(bytes, end) | 0x20 == b'e' {
         end = exponent_end(bytes, end)?;
         plain = false;
     }
-    Some(Decimal { sign, mantissa, fraction, plain, start, end })
+    Some(Decimal { minus, mantissa, fraction, plain, start, end })
+}
+
+/// Shows the number at `start` to `finish`, as (minus, mantissa, digits behind the point), if it has one digit in front of
+/// the point, as most floats have, at most 18 behind it, and some bytes follow. Returns its result and where the digits
+/// end; that no exponent follows is for the caller to see. `finish` is written out at each end of the way, so that
+/// nothing has to be carried to one place.
+#[inline(always)]
+pub(super) fn usual_decimal<T>(
+    bytes: &[u8],
+    start: usize,
+    finish: impl Fn(bool, u64, usize) -> Option<T>,
+) -> Option<(T, usize)> {
+    let window = bytes.get(start..)?.first_chunk::<24>()?;
+    let minus = window[0] == b'-';
+    let window: &[u8; 23] = if minus { window.last_chunk()? } else { window.first_chunk()? };
+    let first = window[0].wrapping_sub(b'0');
+    if first > 9 || window[1] != b'.' {
+        return None;
+    }
+    let first = u64::from(first);
+    let fraction_at = start + usize::from(minus) + 2;
+    let word = word_at::<2>(window);
+    let count = digit_count(word);
+    if count < 8 {
+        if count == 0 {
+            return None;
+        }
+        let mantissa = first * POWERS_OF_FEW[count] + few_digits(word, count);
+        return Some((finish(minus, mantissa, count)?, fraction_at + count));
+    }
+    let mantissa = first * 100_000_000 + eight_digits(word);
+    if window[10].wrapping_sub(b'0') > 9 {
+        return Some((finish(minus, mantissa, 8)?, fraction_at + 8));
+    }
+    let word = word_at::<10>(window);
+    let count = digit_count(word);
+    if count < 8 {
+        let mantissa = mantissa * POWERS_OF_FEW[count] + few_digits(word, count);
+        return Some((finish(minus, mantissa, 8 + count)?, fraction_at + 8 + count));
+    }
+    let mantissa = mantissa * 100_000_000 + eight_digits(word);
+    let digit_at = |at: usize| u64::from(window[at].wrapping_sub(b'0'));
+    let (seventeenth, eighteenth) = (digit_at(18), digit_at(19));
+    if seventeenth > 9 {
+        return Some((finish(minus, mantissa, 16)?, fraction_at + 16));
+    }
+    let mantissa = mantissa * 10 + seventeenth;
+    if eighteenth > 9 {
+        return Some((finish(minus, mantissa, 17)?, fraction_at + 17));
+    }
+    let mantissa = mantissa * 10 + eighteenth;
+    if digit_at(20) > 9 && mantissa < 1 << 63 { Some((finish(minus, mantissa, 18)?, fraction_at + 18)) } else { None }
+}
+
+/// Eight characters; those that are digits become 0 to 9.
+#[inline(always)]
+fn word_at<const AT: usize>(window: &[u8; 23]) -> u64 {
+    window[AT..].first_chunk().map_or(u64::MAX, |chunk| u64::from_le_bytes(*chunk) ^ 0x3030_3030_3030_3030)
+}
+
+/// How many digits a word begins with.
+#[inline(always)]
+fn digit_count(word: u64) -> usize {
+    // The sum carries only out of bytes that are no digits, so the lowest mark is true.
+    let others = (word.wrapping_add(0x7676_7676_7676_7676) | word) & 0x8080_8080_8080_8080;
+    (others.trailing_zeros() / 8) as usize
+}
+
+/// So many digits at the beginning of a word, fewer than 8 and at least one.
+#[inline(always)]
+fn few_digits(word: u64, count: usize) -> u64 {
+    eight_digits(word << ((64 - 8 * count) & 63))
 }
 
 #[inline(always)]
@@ -103,28 +174,6 @@ fn more_digits(bytes: &[u8], mut at: usize, mantissa: &mut u64) -> usize {
         *mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
         at += 1;
     }
-}
-
-/// Words of eight digits while there are so many, and a word of the few that are left.
-#[inline(always)]
-fn fraction_digits(bytes: &[u8], mut at: usize, mantissa: &mut u64) -> usize {
-    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let word = u64::from_le_bytes(*chunk) ^ 0x3030_3030_3030_3030;
-        let others = (((word & 0x7F7F_7F7F_7F7F_7F7F) + 0x7676_7676_7676_7676) | word) & 0x8080_8080_8080_8080;
-        if others != 0 {
-            let bits = others.trailing_zeros() & 0x38;
-            // Shifted by all 64 bits in two steps where there is no digit at all.
-            let few = eight_digits(word << (56 - bits) << 8);
-            *mantissa = mantissa.wrapping_mul(POWERS_OF_FEW[(bits / 8) as usize & 7]).wrapping_add(few);
-            return at + (bits / 8) as usize;
-        }
-        *mantissa = mantissa.wrapping_mul(100_000_000).wrapping_add(eight_digits(word));
-        at += 8;
-        if byte(bytes, at).wrapping_sub(b'0') > 9 {
-            return at;
-        }
-    }
-    more_digits(bytes, at, mantissa)
 }
 
 /// Eight digits, the first in the lowest byte, as a number: pairs, then fours, then all.
@@ -149,39 +198,38 @@ fn exponent_end(bytes: &[u8], at: usize) -> Option<usize> {
 
 impl Decimal {
     /// Rounded once to single precision; `None` beyond its range.
-    #[inline(always)]
     pub(super) fn to_f32(self, bytes: &[u8]) -> Option<f32> {
-        if self.plain && self.mantissa < 1 << 63 {
-            let double = self.approximate();
-            // The double is within 2 units of its last place of the true value. Unless it lies that close to the middle
-            // between two singles (or on it), both round to the same one; a plain number is in the range of normal ones.
-            let beside_middle = double.to_bits().wrapping_sub(0x1000_0000 - 4) & 0x1FFF_FFFF;
-            if beside_middle > 8 {
-                return Some(f32::from_bits((double as f32).to_bits() | self.sign << 31));
-            }
-        }
-        slow(self.token(bytes))
+        let plain = if self.plain { plain_f32(self.minus, self.mantissa, self.fraction) } else { None };
+        plain.or_else(|| slow(self.token(bytes)))
     }
 
     /// Rounded once to double precision; `None` beyond its range.
-    #[inline(always)]
     pub(super) fn to_f64(self, bytes: &[u8]) -> Option<f64> {
-        if self.plain && self.mantissa <= 1 << 53 {
-            return Some(f64::from_bits(self.approximate().to_bits() | u64::from(self.sign) << 63));
-        }
-        slow(self.token(bytes))
+        let plain = if self.plain { plain_f64(self.minus, self.mantissa, self.fraction) } else { None };
+        plain.or_else(|| slow(self.token(bytes)))
     }
 
     /// The number as written.
     pub(super) fn token(self, bytes: &[u8]) -> &[u8] {
         bytes.get(self.start..self.end).unwrap_or_default()
     }
+}
 
-    /// The magnitude of a plain number with two roundings at most, one where the mantissa fits 53 bits.
-    #[inline(always)]
-    fn approximate(self) -> f64 {
-        self.mantissa as i64 as f64 / POWERS[self.fraction & 31]
-    }
+/// A plain number in single precision; `None` where the short way does not show how it rounds.
+#[inline(always)]
+pub(super) fn plain_f32(minus: bool, mantissa: u64, fraction: usize) -> Option<f32> {
+    let double = mantissa as i64 as f64 / POWERS[fraction & 31];
+    // The double was rounded twice and is within 2 units of its last place of the true value. Unless it lies that close
+    // to the middle between two singles, or on it, both round to the same single. None is beyond the normal ones.
+    let beside_middle = (double.to_bits() as u32).wrapping_sub(0x1000_0000 - 4) & 0x1FFF_FFFF;
+    (beside_middle > 8).then(|| f32::from_bits((double as f32).to_bits() | u32::from(minus) << 31))
+}
+
+/// A plain number in double precision; `None` where the short way does not show how it rounds.
+#[inline(always)]
+pub(super) fn plain_f64(minus: bool, mantissa: u64, fraction: usize) -> Option<f64> {
+    let double = mantissa as i64 as f64 / POWERS[fraction & 31];
+    (mantissa <= 1 << 53).then(|| f64::from_bits(double.to_bits() | u64::from(minus) << 63))
 }
 
 #[cold]

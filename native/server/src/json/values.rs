@@ -7,7 +7,7 @@ use bytes::Bytes;
 use servekit_core::{Datatype, Limits, Reason, TensorSpec, element_count, list, quoted};
 
 use super::narrow::{BF16, FP16};
-use super::number::{decimal, integer};
+use super::number::{decimal, integer, plain_f32, plain_f64, usual_decimal};
 use super::scanner::Scanner;
 use super::{Fault, blank, byte, fault, string};
 
@@ -59,17 +59,16 @@ struct Stop {
 fn fixed<E: Element>(scanner: &mut Scanner<'_>, target: &Target<'_>) -> Result<Bytes, Stop> {
     let count = plausible_count(scanner, target, 2)?;
     let bytes_max = usize::try_from(scanner.limits.json_number_bytes_max).unwrap_or(usize::MAX);
-    let mut sink = Fixed::<E> { elements: Vec::with_capacity(count), bytes_max };
-    let mut reader = Reader { bytes: scanner.bytes, sink: &mut sink, index: 0 };
-    scanner.at = reader.whole(scanner.at, target.shape, count)?;
-    Ok(E::flatten(sink.elements).into())
+    let mut elements = vec![E::ZERO; count];
+    let mut sink = Fixed::<E> { elements: &mut elements, index: 0, bytes_max };
+    scanner.at = whole(&mut sink, scanner.bytes, scanner.at, target.shape)?;
+    Ok(E::flatten(elements).into())
 }
 
 fn strings(scanner: &mut Scanner<'_>, target: &Target<'_>) -> Result<Bytes, Stop> {
     let count = plausible_count(scanner, target, 3)?;
-    let mut sink = Strings { elements: Vec::with_capacity(count * 8), limits: scanner.limits };
-    let mut reader = Reader { bytes: scanner.bytes, sink: &mut sink, index: 0 };
-    scanner.at = reader.whole(scanner.at, target.shape, count)?;
+    let mut sink = Strings { elements: Vec::with_capacity(count * 8), index: 0, limits: scanner.limits };
+    scanner.at = whole(&mut sink, scanner.bytes, scanner.at, target.shape)?;
     Ok(sink.elements.into())
 }
 
@@ -83,39 +82,133 @@ fn plausible_count(scanner: &Scanner<'_>, target: &Target<'_>, element_bytes_min
     Ok(count as usize)
 }
 
-/// Takes elements one by one.
+/// Takes the elements, in order.
 trait Sink {
-    /// Reads the element at `at` and returns where it ends.
-    fn element(&mut self, bytes: &[u8], at: usize) -> Option<usize>;
+    /// Reads so many elements, the first after `at`, and the bracket behind them; returns where that ends.
+    fn run(&mut self, bytes: &[u8], at: usize, count: usize) -> Result<usize, Stop>;
+
+    /// Elements taken so far.
+    fn index(&self) -> usize;
 }
 
+/// The whole value: nested if a second bracket follows the first, flat else; a scalar may stand alone.
+#[inline(always)]
+fn whole<S: Sink>(sink: &mut S, bytes: &[u8], at: usize, shape: &[i64]) -> Result<usize, Stop> {
+    if byte(bytes, at) != b'[' {
+        return if shape.is_empty() { alone(sink, bytes, at) } else { Err(Stop { index: 0, at, end: at }) };
+    }
+    let inner = blank(bytes, at + 1);
+    if byte(bytes, inner) == b'[' && shape.len() > 1 {
+        return nested(sink, bytes, at, shape);
+    }
+    sink.run(bytes, at + 1, element_count(shape).unwrap_or(0) as usize)
+}
+
+/// A scalar without brackets.
+#[cold]
+fn alone<S: Sink>(sink: &mut S, bytes: &[u8], at: usize) -> Result<usize, Stop> {
+    let mut scanner_end = at;
+    while !matches!(byte(bytes, scanner_end), 0 | b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t') {
+        scanner_end += 1;
+    }
+    let bracketed = [&bytes[at..scanner_end], b"]"].concat();
+    sink.run(&bracketed, 0, 1).map(|_| scanner_end).map_err(|stop| Stop { at, end: at + stop.end, ..stop })
+}
+
+fn nested<S: Sink>(sink: &mut S, bytes: &[u8], at: usize, shape: &[i64]) -> Result<usize, Stop> {
+    let at = mark(sink, bytes, at, b'[')?;
+    let (size, inner) = match shape {
+        [] => return Err(Stop { index: sink.index(), at, end: at }),
+        [size] => return sink.run(bytes, at, *size as usize),
+        [size, inner @ ..] => (*size as usize, inner),
+    };
+    let mut at = at;
+    for position in 0..size {
+        if position > 0 {
+            at = mark(sink, bytes, at, b',')?;
+        }
+        at = nested(sink, bytes, at, inner)?;
+    }
+    mark(sink, bytes, at, b']')
+}
+
+/// Passes a bracket or a comma.
+fn mark<S: Sink>(sink: &S, bytes: &[u8], at: usize, wanted: u8) -> Result<usize, Stop> {
+    let at = blank(bytes, at);
+    if byte(bytes, at) == wanted { Ok(at + 1) } else { Err(Stop { index: sink.index(), at, end: at }) }
+}
+
+/// Numbers that are read in the usual way are not longer.
+const USUAL_BYTES_MAX: usize = 24;
+
 /// Elements of one size.
-struct Fixed<E: Element> {
-    elements: Vec<E::Raw>,
+struct Fixed<'e, E: Element> {
+    elements: &'e mut [E::Raw],
+    index: usize,
     /// Of a number as written.
     bytes_max: usize,
 }
 
-impl<E: Element> Sink for Fixed<E> {
+impl<E: Element> Sink for Fixed<'_, E> {
     #[inline(always)]
-    fn element(&mut self, bytes: &[u8], at: usize) -> Option<usize> {
-        let (element, end) = E::read(bytes, at)?;
-        if end - at > self.bytes_max {
-            return None;
+    fn run(&mut self, bytes: &[u8], at: usize, count: usize) -> Result<usize, Stop> {
+        let (first, bytes_max) = (self.index, self.bytes_max);
+        let Some(slots) = self.elements.get_mut(first..first + count) else {
+            return Err(Stop { index: first, at, end: at });
+        };
+        let Some((last, others)) = slots.split_last_mut() else { return mark(self, bytes, at, b']') };
+        let mut at = at;
+        let mut others = others.iter_mut();
+        let is_usual = bytes_max >= USUAL_BYTES_MAX;
+        while let Some(slot) = others.next() {
+            let start = at + usize::from(byte(bytes, at) == b' ');
+            if is_usual
+                && let Some((element, end)) = E::read_usual(bytes, start)
+                && byte(bytes, end) == b','
+            {
+                *slot = element;
+                at = end + 1;
+                continue;
+            }
+            match read_unusual::<E>(bytes, start, b',', bytes_max) {
+                Ok((element, end)) => (*slot, at) = (element, end),
+                Err(stop) => return Err(Stop { index: first + count - 2 - others.len(), ..stop }),
+            }
         }
-        self.elements.push(element);
-        Some(end)
+        match read_unusual::<E>(bytes, at, b']', bytes_max) {
+            Ok((element, end)) => (*last, at) = (element, end),
+            Err(stop) => return Err(Stop { index: first + count - 1, ..stop }),
+        }
+        self.index += count;
+        Ok(at)
     }
+
+    fn index(&self) -> usize {
+        self.index
+    }
+}
+
+/// An element with white space around it, or of another form than most have, and the mark behind it.
+#[inline(never)]
+fn read_unusual<E: Element>(bytes: &[u8], at: usize, behind: u8, bytes_max: usize) -> Result<(E::Raw, usize), Stop> {
+    let start = blank(bytes, at);
+    let stop = |end| Err(Stop { index: 0, at: start, end });
+    let Some((element, end)) = E::read(bytes, start).filter(|(_, end)| end - start <= bytes_max) else {
+        return stop(start);
+    };
+    let mark = blank(bytes, end);
+    if byte(bytes, mark) == behind { Ok((element, mark + 1)) } else { stop(end) }
 }
 
 /// BYTES elements, each with its length in front.
 struct Strings<'s> {
     elements: Vec<u8>,
+    index: usize,
     limits: &'s Limits,
 }
 
-impl Sink for Strings<'_> {
-    fn element(&mut self, bytes: &[u8], at: usize) -> Option<usize> {
+impl Strings<'_> {
+    fn read(&mut self, bytes: &[u8], at: usize) -> Option<usize> {
         if byte(bytes, at) != b'"' {
             return None;
         }
@@ -137,59 +230,20 @@ impl Sink for Strings<'_> {
     }
 }
 
-/// Walks the brackets.
-struct Reader<'r, S> {
-    bytes: &'r [u8],
-    sink: &'r mut S,
-    /// Elements read.
-    index: usize,
-}
-
-impl<S: Sink> Reader<'_, S> {
-    /// The whole value: nested if a second bracket follows the first, flat else; a scalar may stand alone.
-    #[inline(always)]
-    fn whole(&mut self, at: usize, shape: &[i64], count: usize) -> Result<usize, Stop> {
-        if byte(self.bytes, at) != b'[' {
-            let alone = if shape.is_empty() { self.sink.element(self.bytes, at) } else { None };
-            return alone.ok_or(self.stop(at, at));
-        }
-        let inner = blank(self.bytes, at + 1);
-        if byte(self.bytes, inner) == b'[' && shape.len() > 1 { self.nested(at, shape) } else { self.flat(at + 1, count) }
-    }
-
-    fn nested(&mut self, at: usize, shape: &[i64]) -> Result<usize, Stop> {
-        let at = blank(self.bytes, at);
-        if byte(self.bytes, at) != b'[' {
-            return Err(self.stop(at, at));
-        }
-        let (size, inner) = match shape {
-            [] => return Err(self.stop(at, at)),
-            [size] => return self.flat(at + 1, *size as usize),
-            [size, inner @ ..] => (*size as usize, inner),
-        };
-        let mut at = at + 1;
-        for position in 0..size {
-            if position > 0 {
-                at = self.mark(at, b',')?;
-            }
-            at = self.nested(at, inner)?;
-        }
-        self.mark(at, b']')
-    }
-
-    /// As many elements, and the bracket behind them.
-    #[inline(always)]
-    fn flat(&mut self, at: usize, count: usize) -> Result<usize, Stop> {
+impl Sink for Strings<'_> {
+    fn run(&mut self, bytes: &[u8], at: usize, count: usize) -> Result<usize, Stop> {
         if count == 0 {
-            return self.mark(at, b']');
+            return mark(self, bytes, at, b']');
         }
         let mut at = at;
         for left in (0..count).rev() {
-            let start = blank(self.bytes, at);
-            let Some(end) = self.sink.element(self.bytes, start) else { return Err(self.stop(start, start)) };
-            at = blank(self.bytes, end);
-            if byte(self.bytes, at) != if left == 0 { b']' } else { b',' } {
-                return Err(self.stop(start, end));
+            let start = blank(bytes, at);
+            let Some(end) = self.read(bytes, start) else {
+                return Err(Stop { index: self.index, at: start, end: start });
+            };
+            at = blank(bytes, end);
+            if byte(bytes, at) != if left == 0 { b']' } else { b',' } {
+                return Err(Stop { index: self.index, at: start, end });
             }
             at += 1;
             self.index += 1;
@@ -197,24 +251,27 @@ impl<S: Sink> Reader<'_, S> {
         Ok(at)
     }
 
-    fn mark(&self, at: usize, wanted: u8) -> Result<usize, Stop> {
-        let at = blank(self.bytes, at);
-        if byte(self.bytes, at) == wanted { Ok(at + 1) } else { Err(self.stop(at, at)) }
-    }
-
-    #[cold]
-    fn stop(&self, at: usize, end: usize) -> Stop {
-        Stop { index: self.index, at, end }
+    fn index(&self) -> usize {
+        self.index
     }
 }
 
 /// An element of one size.
 trait Element {
     /// Its bytes, little-endian.
-    type Raw;
+    type Raw: Clone;
+
+    const ZERO: Self::Raw;
 
     /// The element at `at`, and where it ends.
     fn read(bytes: &[u8], at: usize) -> Option<(Self::Raw, usize)>;
+
+    /// The same for the forms that most elements have, in the fewest steps, and for at most `USUAL_BYTES_MAX` bytes; what
+    /// stands behind it may show that it is longer and must be read in full.
+    #[inline(always)]
+    fn read_usual(bytes: &[u8], at: usize) -> Option<(Self::Raw, usize)> {
+        Self::read(bytes, at).filter(|(_, end)| end - at <= USUAL_BYTES_MAX)
+    }
 
     /// The bytes of all elements.
     fn flatten(elements: Vec<Self::Raw>) -> Vec<u8>;
@@ -223,6 +280,7 @@ trait Element {
 macro_rules! flatten {
     ($bytes:expr) => {
         type Raw = [u8; $bytes];
+        const ZERO: Self::Raw = [0; $bytes];
 
         fn flatten(elements: Vec<Self::Raw>) -> Vec<u8> {
             elements.into_flattened()
@@ -255,11 +313,10 @@ macro_rules! integers {
 integers!(u8, u16, u32, u64, i8, i16, i32, i64);
 
 macro_rules! floats {
-    ($($type:ty, $convert:ident);*) => { $(
+    ($($type:ty, $convert:ident, $plain:ident);*) => { $(
         impl Element for $type {
             flatten!(size_of::<$type>());
 
-            #[inline(always)]
             fn read(bytes: &[u8], at: usize) -> Option<(Self::Raw, usize)> {
                 let (value, end) = match decimal(bytes, at) {
                     Some(number) => (number.$convert(bytes)?, number.end),
@@ -267,11 +324,16 @@ macro_rules! floats {
                 };
                 Some((value.to_le_bytes(), end))
             }
+
+            #[inline(always)]
+            fn read_usual(bytes: &[u8], at: usize) -> Option<(Self::Raw, usize)> {
+                usual_decimal(bytes, at, $plain).map(|(value, end)| (value.to_le_bytes(), end))
+            }
         }
     )* };
 }
 
-floats!(f32, to_f32; f64, to_f64);
+floats!(f32, to_f32, plain_f32; f64, to_f64, plain_f64);
 
 /// The strings that stand for what JSON has no numbers for.
 #[cold]

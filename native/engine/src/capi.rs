@@ -29,7 +29,7 @@ fn take_fault(status: NonNull<sys::OrtStatus>) -> Fault {
     type CodeGetter = unsafe extern "system" fn(*const sys::OrtStatus) -> i32;
     // SAFETY: only the return type differs, an enum of representation i32; as a plain i32 a code that a newer library
     // adds is a number and not an invalid enum.
-    let code_getter = unsafe { std::mem::transmute::<_, CodeGetter>(api().GetErrorCode as *const ()) };
+    let code_getter = unsafe { std::mem::transmute::<*const (), CodeGetter>(api().GetErrorCode as *const ()) };
     // SAFETY: the status is alive until it is released below, and its text is copied before that.
     unsafe {
         let code = code_getter(status.as_ptr());

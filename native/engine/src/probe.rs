@@ -64,9 +64,9 @@ pub(crate) fn probe(graph: &Arc<Graph>, session: &Arc<Session>, bounds: &Bounds)
     findings.ran_out_of_memory = probe.ran_out_of_memory;
     let peak = session.arena_bytes_peak().unwrap_or(0);
     // Activations grow with the rows at most in proportion.
-    let rows_run = findings.batch.as_ref().map_or(1, |batch| batch.rows.max(1));
-    let rows_max = if findings.batching.is_ok() { findings.batch_rows_max } else { 1 };
-    findings.peak_bytes = peak.saturating_mul(u64::from(rows_max.div_ceil(rows_run)));
+    let rows_run = findings.batch.as_ref().map_or(1, |batch| u64::from(batch.rows.max(1)));
+    let rows_max = if findings.batching.is_ok() { u64::from(findings.batch_rows_max) } else { 1 };
+    findings.peak_bytes = peak.saturating_mul(rows_max.max(rows_run)) / rows_run;
     Ok(findings)
 }
 
@@ -123,7 +123,7 @@ impl Probe<'_> {
 
     /// Tries sizes and values in turn, with one row.
     fn first_success(&mut self) -> Result<(Recipe, Ran), String> {
-        let has_free_axes = self.signature.inputs.iter().any(|port| is_free(port));
+        let has_free_axes = self.signature.inputs.iter().any(is_free);
         let sizes = if has_free_axes { &SIZES[..] } else { &SIZES[..1] };
         let mut first_problem = None;
         for &size in sizes {

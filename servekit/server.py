@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Protocol
 
-from servekit import snapshot
+from servekit import signals, snapshot
 from servekit.config.crossing import config_json
 from servekit.config.effective import Effective
 from servekit.config.schema import Config
@@ -26,7 +26,6 @@ from servekit.repository import Repository
 if TYPE_CHECKING:
     from servekit.management.listener import Listener
 
-SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 _READY_WAIT_S = 3600.0
 
 
@@ -107,7 +106,7 @@ Event = Ready | Signalled | Drained | Broken
 
 def serve(plan: Plan) -> ExitCode:
     """Runs until a signal ends it."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    signals.hold()
     from servekit import _native
     from servekit.management.listener import Listener
 
@@ -222,7 +221,7 @@ class Life:
 
 def _wait_for_signals(events: SimpleQueue[Event]) -> None:
     while True:
-        events.put(Signalled(signal.sigwait(SIGNALS)))
+        events.put(Signalled(signal.sigwait(signals.SIGNALS)))
 
 
 def _watch(wait: Callable[[], None], events: SimpleQueue[Event], name: str) -> None:

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import click
 
-from servekit import __version__
+from servekit import __version__, signals
 from servekit.errors import ServekitError
 
 __all__ = ["main"]
@@ -32,6 +32,10 @@ class Commands(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
+        if cmd_name == "serve":
+            # From here on a signal waits for the server's life to take it: as a container's first process one that
+            # came during the imports would be lost.
+            signals.hold()
         command: click.Command = import_module(f"servekit.cli.{cmd_name}").command
         return command
 

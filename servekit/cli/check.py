@@ -103,7 +103,7 @@ def _report(repository: Repository, effective: Effective, findings: list[Finding
     for plan in [finding.plan for finding in findings if finding.plan][:1]:
         lines.append(
             f"cores  {plan['cores']:g} usable: {plan['shards']} shards, {plan['runners']} runners, "
-            f"{plan['intra_op']} threads in one run"
+            f"intra_op {plan['intra_op']}"
         )
         lines += [*(f"  {reason}" for reason in plan["reasons"]), ""]
     lines.append("limits")

@@ -73,6 +73,14 @@ def test_serving_imports_nothing_heavy_before_the_ports_are_ready():
     assert sorted(set(HEAVY.split()) & set(loaded)) == []
 
 
+def test_a_signal_during_the_imports_of_serve_is_kept_for_its_life():
+    code = (
+        "import signal; from servekit.cli import commands; commands.get_command(None, 'serve'); "
+        "signal.raise_signal(signal.SIGTERM); print(signal.sigpending() == {signal.SIGTERM})"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"
+
+
 def test_a_probe_imports_no_schema():
     code = "import sys, servekit.cli.probe; print('pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

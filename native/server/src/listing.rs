@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use servekit_core::{Model, ModelCounters, ModelKey, Policy, Quota, Reason, Refusal, quoted};
+use servekit_core::{Model, ModelCounters, ModelKey, Policy, Quota, Reason, Refusal, ShardCounters, quoted};
 
 /// A model version that is ready to be served.
 pub struct Served {
@@ -78,6 +78,22 @@ pub(crate) struct Version {
     pub queued: AtomicUsize,
     /// One per shard and then one per runner, each written by that thread alone.
     pub counters: Box<[Arc<ModelCounters>]>,
+}
+
+impl Version {
+    /// Blocks in which a model's bytes are lent to shards.
+    const BYTES_BLOCK: u64 = 1 << 20;
+
+    /// A version that nobody has asked anything yet.
+    pub(crate) fn new(key: ModelKey, served: Served, bytes_max: u64, threads: &[Arc<ShardCounters>]) -> Self {
+        Self {
+            key,
+            served,
+            bytes: Quota::new(bytes_max, Self::BYTES_BLOCK),
+            queued: AtomicUsize::new(0),
+            counters: threads.iter().map(ModelCounters::new).collect(),
+        }
+    }
 }
 
 impl fmt::Debug for Version {

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
-use servekit_core::{Dispatch, ModelCounters, ModelKey, Quota, Refusal, Report};
+use servekit_core::{Dispatch, ModelKey, Refusal, Report};
 
 use crate::config::Config;
 use crate::listeners::{Addresses, BindError, Listeners, SocketFile};
@@ -27,9 +27,6 @@ const RUNNERS_END_MAX: Duration = Duration::from_millis(500);
 
 /// Requests that one shard may have open, answers to slow readers included; a slot costs four bytes.
 const SLOTS_MAX: u64 = 1 << 17;
-
-/// Blocks in which a model's bytes are lent to shards.
-const MODEL_BYTES_BLOCK: u64 = 1 << 20;
 
 /// A running server. It lets clients in once it is told to [`listen`](Self::listen).
 ///
@@ -161,21 +158,14 @@ impl Server {
         let mut control = self.control();
         control.models_published += 1;
         let key = ModelKey(control.models_published);
-        let bytes = Quota::new(self.shared.limits.model_in_flight_bytes_max, MODEL_BYTES_BLOCK);
-        let counters = self.shared.counters.iter().map(ModelCounters::new).collect();
-        let entry = |state| Entry {
-            name: served.name.clone(),
-            version: served.version.clone(),
-            required: served.required,
-            state,
-        };
-        let mut entry = entry(State::Absent(Absence::Loading));
-        let version = Arc::new(Version { key, served, bytes, queued: 0.into(), counters });
-        if version.served.placement == Placement::Pool {
-            self.shared.pool.open(&version)?;
+        let (name, version, required) = (served.name.clone(), served.version.clone(), served.required);
+        let bytes_max = self.shared.limits.model_in_flight_bytes_max;
+        let published = Arc::new(Version::new(key, served, bytes_max, &self.shared.counters));
+        if published.served.placement == Placement::Pool {
+            self.shared.pool.open(&published)?;
         }
-        let replaced = self.served(&entry.name, &entry.version);
-        entry.state = State::Served(version);
+        let replaced = self.served(&name, &version);
+        let entry = Entry { name, version, required, state: State::Served(published) };
         self.change(|listing| Some(listing.with(entry.clone())));
         self.close(replaced);
         Ok(())

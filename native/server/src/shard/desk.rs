@@ -202,6 +202,7 @@ impl Desk {
         match &request.stage {
             Stage::Reading => link.granted -= request.bytes,
             Stage::Waiting(waiting) => {
+                link.waiting -= 1;
                 self.mailbox.retire(waiting.ticket);
                 self.lease.release_request();
                 if let Some(lane) = self.lane(waiting.version.key) {

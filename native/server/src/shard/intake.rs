@@ -281,6 +281,7 @@ impl Desk {
         let alone = overrides || link.runs_alone(now);
         let Some(request) = self.requests.get_mut(slot) else { return Err(Refusal::abandoned()) };
         link.granted -= request.bytes;
+        link.waiting += 1;
         if let Some(scope) = &mut request.scope {
             scope.accept(now);
         }

@@ -47,7 +47,9 @@ pub(crate) struct Link<T> {
     pub dirty: bool,
     /// Is in the shard's list of connections with something to read or to go on with.
     pub active: bool,
-    /// As much is open as may be: what it sent ahead waits.
+    /// Accepted requests that have no answer yet.
+    pub waiting: u64,
+    /// As much waits as may: what it sent ahead waits.
     pub paused: bool,
     /// HTTP/2 has spoken: large reads are worth their while at once.
     pub multiplexed: bool,
@@ -83,6 +85,7 @@ impl<T> Link<T> {
             shut_down: false,
             dirty: false,
             active: false,
+            waiting: 0,
             paused: false,
             multiplexed: false,
             unread: Vec::new(),
@@ -122,6 +125,12 @@ impl<T> Link<T> {
     /// Nothing more will happen, and what was to be said is said or cannot be.
     pub(crate) fn is_over(&mut self) -> bool {
         self.broken || self.wire.ended() && self.wire.output().is_empty()
+    }
+
+    /// Its client has closed while requests wait that this tick could not answer. That a client only stops to send
+    /// cannot be told from that; whoever leaves must cost nothing, so both count as leaving.
+    pub(crate) fn has_left(&mut self) -> bool {
+        self.input_over && !self.open.is_empty() && self.wire.output().is_empty()
     }
 
     /// Writes what the socket takes.

@@ -175,12 +175,13 @@ impl<T: Transport> Shard<T> {
         self.refresh(now);
         self.receive(now);
         self.collect(now);
+        self.dispatch(now);
         for _ in 0..ROUNDS_MAX {
-            self.dispatch(now);
             if self.desk.active.is_empty() {
                 break;
             }
             self.receive(now);
+            self.dispatch(now);
         }
         self.check_time(now);
         self.flush(now);
@@ -287,7 +288,7 @@ impl<T: Transport> Shard<T> {
             link.dirty = false;
             link.flush(now);
             self.desk.reserve_unsent(link);
-            if link.is_over() {
+            if link.is_over() || link.has_left() {
                 self.close(number, now);
             }
         }
@@ -410,9 +411,8 @@ fn feed<T: Transport>(desk: &mut Desk, link: &mut Link<T>, bytes: &[u8], now: In
 impl Desk {
     /// Acts on everything that the protocol makes of these bytes; leaves what it does not take.
     fn advance<T: Transport>(&mut self, link: &mut Link<T>, input: &mut &[u8], now: Instant) {
-        let open_max = usize::try_from(self.shared.limits.connection_requests_in_flight_max).unwrap_or(usize::MAX);
         loop {
-            link.paused = link.open.len() >= open_max;
+            link.paused = link.waiting >= self.shared.limits.connection_requests_in_flight_max;
             if link.paused {
                 break;
             }

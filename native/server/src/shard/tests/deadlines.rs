@@ -1,0 +1,98 @@
+use super::*;
+
+#[test]
+fn an_expired_request_is_never_run() {
+    let (mut bench, model) = Bench::serving(Placement::Inline, |_| {});
+    let client = bench.connect();
+    client.say(infer_with(1.0, "x-request-timeout-ms: 0\r\n"));
+    bench.tick(&[&client]);
+    let heard = client.hear();
+    assert_eq!(heard[0].status, 504);
+    assert!(heard[0].body.contains("Request timeout expired"));
+    assert!(model.recorded().is_empty());
+    bench.assert_idle();
+}
+
+#[test]
+fn a_deadline_is_told_while_the_batch_still_runs() {
+    let (mut bench, model) = Bench::serving(Placement::Pool, |_| {});
+    model.hold();
+    let runner = bench.start_runner();
+    let client = bench.connect();
+    client.say(infer_with(1.0, "x-request-timeout-ms: 50\r\n"));
+    bench.tick(&[&client]);
+    model.wait_running(1);
+    bench.clock.advance_ms(49);
+    bench.tick(&[]);
+    assert!(client.hear().is_empty());
+    assert!(bench.shard.wait().is_some_and(|wait| wait <= Duration::from_millis(25)));
+    bench.clock.advance_ms(26);
+    bench.tick(&[]);
+    assert_eq!(client.hear_statuses(), [504]);
+    model.release();
+    bench.wait_woken();
+    bench.tick(&[]);
+    assert!(client.hear().is_empty());
+    client.say(infer(2.0));
+    bench.tick(&[&client]);
+    bench.wait_woken();
+    bench.tick(&[]);
+    assert_eq!(values_of(&client.hear()), [2.0]);
+    bench.shared.pool.stop(&crate::refusals::draining());
+    runner.join().expect("a runner ends with its pool");
+    bench.assert_idle();
+}
+
+#[test]
+fn a_caller_who_says_nothing_waits_as_long_as_the_server_says() {
+    let (mut bench, _model) = Bench::serving(Placement::Pool, |limits| limits.queue_wait_ms_max = 200);
+    let client = bench.connect();
+    client.say(infer(1.0));
+    bench.tick(&[&client]);
+    bench.clock.advance_ms(199);
+    bench.tick(&[]);
+    assert!(client.hear().is_empty());
+    bench.clock.advance_ms(1);
+    bench.tick(&[]);
+    assert_eq!(client.hear_statuses(), [504]);
+    bench.assert_idle();
+}
+
+#[test]
+fn a_latency_target_is_the_deadline_of_who_says_nothing() {
+    let (mut bench, _model) = Bench::serving(Placement::Pool, |limits| limits.latency_target_ms = 100);
+    let clients = [bench.connect(), bench.connect()];
+    clients[0].say(infer(1.0));
+    clients[1].say(infer_with(1.0, "x-request-timeout-ms: 1000\r\n"));
+    bench.tick(&[&clients[0], &clients[1]]);
+    bench.clock.advance_ms(100);
+    bench.tick(&[]);
+    assert_eq!(clients[0].hear_statuses(), [504]);
+    assert!(clients[1].hear().is_empty());
+}
+
+#[test]
+fn a_long_deadline_is_cut() {
+    let (mut bench, _model) = Bench::serving(Placement::Pool, |limits| limits.deadline_ms_max = 300);
+    let client = bench.connect();
+    client.say(infer_with(1.0, "x-request-timeout-ms: 99999999\r\n"));
+    bench.tick(&[&client]);
+    bench.clock.advance_ms(300);
+    bench.tick(&[]);
+    assert_eq!(client.hear_statuses(), [504]);
+    bench.assert_idle();
+}
+
+#[test]
+fn triton_clients_say_it_in_the_request() {
+    let (mut bench, _model) = Bench::serving(Placement::Pool, |_| {});
+    let client = bench.connect();
+    client.say(post(&json(1.0).replacen('{', r#"{"parameters":{"timeout":40000},"#, 1), ""));
+    bench.tick(&[&client]);
+    bench.clock.advance_ms(39);
+    bench.tick(&[]);
+    assert!(client.hear().is_empty());
+    bench.clock.advance_ms(1);
+    bench.tick(&[]);
+    assert_eq!(client.hear_statuses(), [504]);
+}

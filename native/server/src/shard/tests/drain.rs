@@ -1,0 +1,84 @@
+use super::*;
+
+fn begin(bench: &Bench, delay_ms: u64) {
+    let leave_at = bench.clock.now() + Duration::from_millis(delay_ms);
+    bench.change(|listing| listing.at(Phase::Draining { leave_at }));
+}
+
+#[test]
+fn readiness_turns_at_once_and_service_goes_on() {
+    let (mut bench, _model) = Bench::serving(Placement::Inline, |_| {});
+    let client = bench.connect();
+    begin(&bench, 5_000);
+    client.say(get("/v2/health/ready") + &get("/v2/health/live") + &infer(1.0));
+    bench.tick(&[&client]);
+    let heard = client.hear();
+    assert_eq!(heard[0].body, "{\"ready\":false}");
+    assert_eq!(heard.iter().map(|heard| heard.status).collect::<Vec<_>>(), [503, 200, 200]);
+    assert!(heard.iter().all(|heard| !heard.head.contains("connection: close")));
+    assert!(!bench.shard.has_left());
+    assert!(bench.shard.wait().is_some_and(|wait| wait <= Duration::from_secs(5)));
+}
+
+#[test]
+fn clients_are_asked_to_go_and_every_accepted_request_is_answered() {
+    let (mut bench, model) = Bench::serving(Placement::Pool, |_| {});
+    model.hold();
+    let runner = bench.start_runner();
+    let [busy, idle] = [bench.connect(), bench.connect()];
+    busy.say(infer(1.0));
+    bench.tick(&[&busy, &idle]);
+    model.wait_running(1);
+    begin(&bench, 5_000);
+    bench.clock.advance_ms(5_000);
+    bench.tick(&[]);
+    assert!(bench.shard.has_left());
+    assert!(idle.is_closed() && !busy.is_closed());
+    assert!(!bench.shared.wait_idle(Duration::ZERO));
+    model.release();
+    bench.wait_woken();
+    bench.tick(&[]);
+    let heard = busy.hear();
+    assert_eq!(values_of(&heard), [1.0]);
+    assert!(heard[0].head.contains("connection: close"));
+    bench.tick(&[]);
+    assert!(busy.is_closed());
+    assert!(bench.shared.wait_idle(Duration::ZERO));
+    bench.shared.pool.stop(&crate::refusals::draining());
+    runner.join().expect("a runner ends with its pool");
+    bench.assert_idle();
+}
+
+#[test]
+fn whoever_has_no_answer_in_time_is_told_and_counted() {
+    let (mut bench, _model) = Bench::serving(Placement::Pool, |_| {});
+    let client = bench.connect();
+    client.say(infer(1.0));
+    bench.tick(&[&client]);
+    begin(&bench, 0);
+    bench.tick(&[]);
+    assert!(client.hear().is_empty());
+    bench.change(|listing| listing.at(Phase::Ending));
+    bench.tick(&[]);
+    let heard = client.hear();
+    assert_eq!(heard[0].status, 503);
+    assert!(heard[0].head.contains("servekit-refusal: draining"));
+    assert_eq!(bench.shared.unanswered.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert!(bench.shared.wait_idle(Duration::ZERO));
+    bench.assert_idle();
+}
+
+#[test]
+fn an_answer_that_is_not_written_yet_is_waited_for() {
+    let (mut bench, _model) = Bench::serving(Placement::Inline, |_| {});
+    let client = bench.connect();
+    client.set_room(10);
+    client.say(infer(1.0));
+    bench.tick(&[&client]);
+    begin(&bench, 0);
+    bench.tick(&[]);
+    assert!(!bench.shared.wait_idle(Duration::ZERO));
+    client.set_room(usize::MAX);
+    bench.tick(&[&client]);
+    assert!(bench.shared.wait_idle(Duration::ZERO));
+}

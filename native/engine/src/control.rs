@@ -25,7 +25,11 @@ struct Run {
 impl Control {
     pub(crate) fn new() -> Result<Arc<Self>, Fault> {
         // SAFETY: `out` is valid for one pointer.
-        let options = Handle::create(|out| unsafe { (api().CreateRunOptions)(out) })?;
+        let options: Handle<sys::OrtRunOptions> = Handle::create(|out| unsafe { (api().CreateRunOptions)(out) })?;
+        let fatal = sys::OrtLoggingLevel::ORT_LOGGING_LEVEL_FATAL as i32;
+        // SAFETY: the options were just made. What fails in a run is told by its status, to its caller; the log is not
+        // for callers to fill.
+        check(unsafe { (api().RunOptionsSetRunLogSeverityLevel)(options.pointer(), fatal) })?;
         Ok(Arc::new(Self { options, run: Mutex::default() }))
     }
 

@@ -47,10 +47,16 @@ pub(crate) struct Batch {
     pub(crate) run: Duration,
 }
 
+impl Batch {
+    fn of(rows: u32, ran: &Ran) -> Self {
+        Self { rows, input_bytes: ran.input_bytes, run: ran.time }
+    }
+}
+
 /// Longer runs are stopped.
 const RUN_MAX: Duration = Duration::from_secs(10);
 /// The largest batch is cut to what one row's time lets expect.
-const BATCH_RUN_MAX: Duration = Duration::from_secs(1);
+const BATCH_RUN_MAX: Duration = Duration::from_millis(300);
 /// Sizes of free axes, in the order in which they are tried: a usual one first, so that time and memory mean something.
 const SIZES: [i64; 10] = [64, 1, 2, 3, 4, 8, 16, 32, 128, 224];
 const TIMED_RUNS: usize = 5;
@@ -112,11 +118,14 @@ impl Probe<'_> {
                 return findings;
             }
         };
+        let mut largest = None;
         if findings.batching.is_ok() {
-            findings.batching = self.try_rows(recipe, &one, &mut findings.batch_rows_max);
+            match self.try_rows(recipe, &one, &mut findings.batch_rows_max) {
+                Ok(batch) => largest = Some(batch),
+                Err(why) => findings.batching = Err(why),
+            }
         }
-        let rows = if findings.batching.is_ok() { self.affordable_rows(&one, findings.batch_rows_max) } else { 1 };
-        findings.batch = self.time(recipe, rows);
+        findings.batch = self.time(recipe, largest.unwrap_or_else(|| Batch::of(1, &one)));
         findings.shapes = Some(one.shapes);
         findings
     }
@@ -142,24 +151,24 @@ impl Probe<'_> {
 
     /// The largest batch first, so that the arena grows once; then small ones. Lowers `batch_rows_max` where memory
     /// runs out.
-    fn try_rows(&mut self, recipe: Recipe, one: &Ran, batch_rows_max: &mut u32) -> Result<(), String> {
+    fn try_rows(&mut self, recipe: Recipe, one: &Ran, batch_rows_max: &mut u32) -> Result<Batch, String> {
         check_rows(self.signature, &one.shapes, one, 1)?;
-        loop {
+        let largest = loop {
             let rows = self.affordable_rows(one, *batch_rows_max);
             match self.run(recipe, rows) {
                 Ok(ran) => {
                     check_rows(self.signature, &one.shapes, &ran, rows)?;
-                    break;
+                    break Batch::of(rows, &ran);
                 }
                 Err(RunFailure::Memory { .. }) if rows > 1 => *batch_rows_max = rows / 2,
                 Err(failure) => return Err(in_words(rows, &failure)),
             }
-        }
+        };
         for rows in [2, 3] {
             let ran = self.run(recipe, rows).map_err(|failure| in_words(rows, &failure))?;
             check_rows(self.signature, &one.shapes, &ran, rows)?;
         }
-        Ok(())
+        Ok(largest)
     }
 
     /// Rows of a full batch, as far as bytes and time allow.
@@ -170,20 +179,16 @@ impl Probe<'_> {
         u32::try_from(affordable).unwrap_or(u32::MAX).min(batch_rows_max).max(1)
     }
 
-    fn time(&mut self, recipe: Recipe, rows: u32) -> Option<Batch> {
+    /// Times a batch that has run once, cold; a slow one is not repeated.
+    fn time(&mut self, recipe: Recipe, batch: Batch) -> Option<Batch> {
         let slow = Duration::from_micros(self.bounds.inline_run_us_max.saturating_mul(20));
-        let mut times = Vec::with_capacity(TIMED_RUNS);
-        let mut input_bytes = 0;
-        while times.len() < TIMED_RUNS {
-            let ran = self.run(recipe, rows).ok()?;
-            input_bytes = ran.input_bytes;
-            times.push(ran.time);
-            if ran.time > slow {
-                break;
-            }
+        if batch.run > slow {
+            return Some(batch);
         }
+        let times = (0..TIMED_RUNS).map(|_| self.run(recipe, batch.rows).map(|ran| ran.time));
+        let mut times = times.collect::<Result<Vec<_>, _>>().ok()?;
         times.sort_unstable();
-        Some(Batch { rows, input_bytes, run: times[times.len() / 2] })
+        Some(Batch { run: times[TIMED_RUNS / 2], ..batch })
     }
 
     fn run(&mut self, recipe: Recipe, rows: u32) -> Result<Ran, RunFailure> {

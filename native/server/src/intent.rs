@@ -56,10 +56,8 @@ fn check_media_type(head: &Head) -> Result<(), Refusal> {
     if essence.is_empty() || is_json || MEDIA_TYPES.iter().any(|known| essence.eq_ignore_ascii_case(known.as_bytes())) {
         return Ok(());
     }
-    let text = format!(
-        "content-type {} found, JSON or binary tensors are allowed; send application/json",
-        quoted(essence)
-    );
+    let text =
+        format!("content-type {} found, JSON or binary tensors are allowed; send application/json", quoted(essence));
     Err(Refusal::new(Reason::UnsupportedMedia, text))
 }
 

@@ -214,9 +214,7 @@ impl Listing {
     /// Whether the server is ready: it neither starts nor ends, something is served, and all that is required.
     pub(crate) fn is_ready(&self) -> bool {
         let mut required = self.entries.iter().filter(|entry| entry.required);
-        self.phase == Phase::Ready
-            && self.served().next().is_some()
-            && required.all(|entry| entry.served().is_some())
+        self.phase == Phase::Ready && self.served().next().is_some() && required.all(|entry| entry.served().is_some())
     }
 
     /// Health as gRPC names it: of the whole server, of its inference service, or of a model; `None` for a service
@@ -248,8 +246,9 @@ fn absent(absence: &Absence, entry: &Entry) -> Refusal {
     let Entry { name, version, .. } = entry;
     match absence {
         Absence::Loading => {
-            let text =
-                format!("request for unknown model: '{name}' version {version} is not at ready state; retry in 1000 ms");
+            let text = format!(
+                "request for unknown model: '{name}' version {version} is not at ready state; retry in 1000 ms"
+            );
             Refusal::new(Reason::ModelLoading, text).retry_after(Duration::from_secs(1))
         }
         Absence::Failed { label, .. } => {

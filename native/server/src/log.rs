@@ -44,9 +44,7 @@ impl Log {
     /// Tells the operator something.
     pub(crate) fn warn(&self, event: &str, text: &str) {
         let line = match self.access.format {
-            LogFormat::Json => {
-                serde_json::json!({"level": "warning", "event": event, "text": text}).to_string()
-            }
+            LogFormat::Json => serde_json::json!({"level": "warning", "event": event, "text": text}).to_string(),
             LogFormat::Text => format!("warning: {text}"),
         };
         self.send(LogKind::Warning, line);

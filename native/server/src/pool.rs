@@ -6,8 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use servekit_core::{
-    Answers, Batch, Batcher, Dispatch, Executor, ModelKey, Next, Outcome, Pending, Queued, Reason, Refusal,
-    Refused, Report, execute,
+    Answers, Batch, Batcher, Dispatch, Executor, ModelKey, Next, Outcome, Pending, Queued, Reason, Refusal, Refused,
+    Report, execute,
 };
 
 use crate::listing::Version;

@@ -106,45 +106,49 @@ pub(crate) struct Asker {
     pub close: bool,
 }
 
-/// Answers a request with a refusal.
-pub(crate) fn answer(
-    wire: &mut Connection,
-    stream: StreamId,
-    refusal: &Refusal,
-    asker: Asker,
-    (jitter, payload, now): (&mut Jitter, &mut Payload, Instant),
-) {
-    let entry = refusal.reason.entry();
-    let wait_ms = entry.retry.then(|| wait_ms(refusal, jitter));
-    let (mut milliseconds, mut seconds) = (itoa::Buffer::new(), itoa::Buffer::new());
-    let mut fields: SmallVec<[(&str, &[u8]); 4]> = SmallVec::new();
-    fields.push(("servekit-refusal", entry.label.as_bytes()));
-    if asker.grpc {
+/// What an answer is made with.
+pub(crate) struct Means<'a> {
+    pub jitter: &'a mut Jitter,
+    pub payload: &'a mut Payload,
+    pub now: Instant,
+}
+
+impl Means<'_> {
+    /// Answers a request with a refusal.
+    pub(crate) fn answer(self, wire: &mut Connection, stream: StreamId, refusal: &Refusal, asker: Asker) {
+        let Self { jitter, payload, now } = self;
+        let entry = refusal.reason.entry();
+        let wait_ms = entry.retry.then(|| wait_ms(refusal, jitter));
+        let (mut milliseconds, mut seconds) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let mut fields: SmallVec<[(&str, &[u8]); 4]> = SmallVec::new();
+        fields.push(("servekit-refusal", entry.label.as_bytes()));
+        if asker.grpc {
+            if let Some(wait_ms) = wait_ms {
+                fields.push(("grpc-retry-pushback-ms", milliseconds.format(wait_ms).as_bytes()));
+            }
+            if refusal.reason == Reason::UnsupportedEncoding {
+                fields.push(("grpc-accept-encoding", b"identity,deflate,gzip"));
+            }
+            let code = entry.grpc.unwrap_or(GrpcCode::InvalidArgument) as u8;
+            wire.reply_grpc(stream, None, &GrpcStatus { code, message: &refusal.text, fields: &fields }, now);
+            return;
+        }
         if let Some(wait_ms) = wait_ms {
-            fields.push(("grpc-retry-pushback-ms", milliseconds.format(wait_ms).as_bytes()));
+            fields.push(("retry-after", seconds.format(wait_ms.div_ceil(1_000)).as_bytes()));
+            fields.push(("retry-after-ms", milliseconds.format(wait_ms).as_bytes()));
         }
-        if refusal.reason == Reason::UnsupportedEncoding {
-            fields.push(("grpc-accept-encoding", b"identity,deflate,gzip"));
+        match refusal.reason {
+            Reason::MethodNotAllowed => fields.push(("allow", asker.allow.as_bytes())),
+            Reason::UnsupportedEncoding => fields.push(("accept-encoding", b"gzip, deflate")),
+            _ => {}
         }
-        let code = entry.grpc.unwrap_or(GrpcCode::InvalidArgument) as u8;
-        wire.reply_grpc(stream, None, &GrpcStatus { code, message: &refusal.text, fields: &fields }, now);
-        return;
+        payload.clear();
+        print_error(&refusal.text, payload.buffer());
+        let close = entry.close || asker.close;
+        let reply =
+            Reply { status: entry.http, content_type: "application/json", fields: &fields, body: payload, close };
+        wire.reply(stream, &reply, now);
     }
-    if let Some(wait_ms) = wait_ms {
-        fields.push(("retry-after", seconds.format(wait_ms.div_ceil(1_000)).as_bytes()));
-        fields.push(("retry-after-ms", milliseconds.format(wait_ms).as_bytes()));
-    }
-    match refusal.reason {
-        Reason::MethodNotAllowed => fields.push(("allow", asker.allow.as_bytes())),
-        Reason::UnsupportedEncoding => fields.push(("accept-encoding", b"gzip, deflate")),
-        _ => {}
-    }
-    payload.clear();
-    print_error(&refusal.text, payload.buffer());
-    let close = entry.close || asker.close;
-    let reply =
-        Reply { status: entry.http, content_type: "application/json", fields: &fields, body: payload, close };
-    wire.reply(stream, &reply, now);
 }
 
 fn wait_ms(refusal: &Refusal, jitter: &mut Jitter) -> u64 {

@@ -176,14 +176,15 @@ mod tests {
         peers.leave(one);
         assert!(peers.enter(one));
         assert!((0..9).all(|_| peers.enter(None)));
-        [one, one, other].map(|address| peers.leave(address));
+        [one, one, other].into_iter().for_each(|address| peers.leave(address));
         assert!(peers.lock().is_empty());
     }
 
     #[test]
     fn large_bodies_are_refused_before_all_are() {
         let pressure = Pressure::default();
-        let cases = [(79, true, true, false), (80, true, true, true), (90, true, false, true), (95, false, false, true)];
+        let cases =
+            [(79, true, true, false), (80, true, true, true), (90, true, false, true), (95, false, false, true)];
         for (percent, small, large, idle) in cases {
             pressure.note(percent, 100);
             let found = (pressure.admits(1), pressure.admits((1 << 20) + 1), pressure.closes_idle());

@@ -54,13 +54,7 @@ impl Acceptor {
 
     /// One that listens to nothing yet.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            listeners: Vec::new(),
-            held: VecDeque::new(),
-            paused_until: None,
-            has_warned: false,
-        }
+        Self { shared, listeners: Vec::new(), held: VecDeque::new(), paused_until: None, has_warned: false }
     }
 
     /// Begins to let clients in.

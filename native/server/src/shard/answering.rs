@@ -12,7 +12,7 @@ use super::transport::Transport;
 use crate::dialect::rest::{self, RestKind};
 use crate::dialect::{Named, grpc, with_id};
 use crate::log::AccessLine;
-use crate::refusals::{self, Asker};
+use crate::refusals::{self, Asker, Means};
 use crate::routes::{Route, Rpc};
 
 /// A larger buffer for answers is given back after use.
@@ -20,54 +20,48 @@ const PAYLOAD_BYTES_KEPT_MAX: usize = 1 << 20;
 
 impl Desk {
     /// Gives an answer to whoever waits for it; nobody does where its ticket was retired.
-    pub(crate) fn answer<T: Transport>(&mut self, links: &mut Slab<Link<T>>, answer: Answer, now: Instant) {
+    pub(crate) fn answer<T: Transport>(&mut self, links: &mut Slab<Link<T>>, answer: Answer) {
         let Answer { ticket, outcome } = answer;
         let Some(request) = self.requests.get(ticket.slot) else { return };
         let is_awaited = matches!(&request.stage, Stage::Waiting(waiting) if waiting.ticket == ticket);
         if is_awaited && let Some(link) = links.get_mut(request.link) {
-            self.finish(link, ticket.slot, outcome, now);
+            self.finish(link, ticket.slot, outcome);
         }
     }
 
     /// Answers an open request and closes its books.
-    pub(crate) fn finish<T: Transport>(
-        &mut self,
-        link: &mut Link<T>,
-        slot: u32,
-        outcome: Result<Reply, Refusal>,
-        now: Instant,
-    ) {
+    pub(crate) fn finish<T: Transport>(&mut self, link: &mut Link<T>, slot: u32, outcome: Result<Reply, Refusal>) {
         let Some(mut request) = self.take(link, slot) else { return };
         let verdict = match (outcome, &request.stage) {
-            (Ok(reply), Stage::Waiting(waiting)) => match self.say(link, &request, waiting, &reply, now) {
+            (Ok(reply), Stage::Waiting(waiting)) => match self.say(link, &request, waiting, &reply) {
                 Ok(transport) => {
                     if let Some(scope) = &mut request.scope {
                         scope.set_transport(transport);
                     }
                     Verdict::Answered(reply.timing)
                 }
-                Err(refusal) => self.deny(link, &request, &refusal, now),
+                Err(refusal) => self.deny(link, &request, &refusal),
             },
-            (Ok(_), _) => self.deny(link, &request, &Refusal::abandoned(), now),
+            (Ok(_), _) => self.deny(link, &request, &Refusal::abandoned()),
             (Err(refusal), Stage::Waiting(waiting)) => {
                 let refusal = with_id(refusal, waiting.asked.id.as_deref());
-                self.deny(link, &request, &refusal, now)
+                self.deny(link, &request, &refusal)
             }
-            (Err(refusal), _) => self.deny(link, &request, &refusal, now),
+            (Err(refusal), _) => self.deny(link, &request, &refusal),
         };
         if verdict == Verdict::Refused(Reason::RowRejected) {
-            link.row_failed(self.shared.limits.row_failures_max, now);
+            link.row_failed(self.shared.limits.row_failures_max, self.now);
         }
-        self.log(&request, verdict, now);
+        self.log(&request, verdict);
         match (request.scope.take(), verdict) {
-            (Some(scope), verdict) => scope.close(verdict, now),
+            (Some(scope), verdict) => scope.close(verdict, self.now),
             (None, Verdict::Refused(reason)) => self.counters.refused(reason),
             (None, Verdict::Answered(_)) => {}
         }
         self.touch(link);
         // HTTP/1 may hold the next request already; HTTP/2 goes on only where it was stopped.
         if !link.multiplexed || link.paused || link.readable {
-            self.activate(link);
+            self.resume(link);
         }
     }
 
@@ -78,7 +72,6 @@ impl Desk {
         request: &Request,
         waiting: &Waiting,
         reply: &Reply,
-        now: Instant,
     ) -> Result<Counted, Refusal> {
         let served = &waiting.version.served;
         let named = Named { contract: served.model.contract(), version: &served.version };
@@ -87,7 +80,7 @@ impl Desk {
         payload.clear();
         let transport = if request.intent.head.grpc {
             grpc::encode(reply, &waiting.asked, &named, limits, payload)?;
-            link.wire.reply_grpc(request.stream, Some(payload), &GrpcStatus::OK, now);
+            link.wire.reply_grpc(request.stream, Some(payload), &GrpcStatus::OK, self.now);
             Counted::Grpc
         } else {
             let kind = rest::encode(reply, &waiting.asked, &named, limits, payload)?;
@@ -104,7 +97,7 @@ impl Desk {
                 }
             };
             let said = Said { status: 200, content_type, fields, body: payload, close: false };
-            link.wire.reply(request.stream, &said, now);
+            link.wire.reply(request.stream, &said, self.now);
             transport
         };
         // It must not keep the outputs' memory until the next answer.
@@ -116,21 +109,19 @@ impl Desk {
     }
 
     /// Writes a refusal into the connection's output.
-    fn deny<T>(&mut self, link: &mut Link<T>, request: &Request, refusal: &Refusal, now: Instant) -> Verdict {
+    fn deny<T>(&mut self, link: &mut Link<T>, request: &Request, refusal: &Refusal) -> Verdict {
         let asker = Asker { grpc: request.intent.head.grpc, ..Asker::default() };
-        let tools = (&mut self.jitter, &mut self.payload, now);
-        refusals::answer(&mut link.wire, request.stream, refusal, asker, tools);
+        let means = Means { jitter: &mut self.jitter, payload: &mut self.payload, now: self.now };
+        means.answer(&mut link.wire, request.stream, refusal, asker);
         Verdict::Refused(refusal.reason)
     }
 
-    fn log(&mut self, request: &Request, verdict: Verdict, now: Instant) {
+    fn log(&mut self, request: &Request, verdict: Verdict) {
         if !self.shared.log.logs_requests() {
             return;
         }
         let (id, model, rows) = match &request.stage {
-            Stage::Waiting(waiting) => {
-                (waiting.asked.id.as_deref(), Some(&*waiting.version.served.name), waiting.rows)
-            }
+            Stage::Waiting(waiting) => (waiting.asked.id.as_deref(), Some(&*waiting.version.served.name), waiting.rows),
             _ => (None, None, 0),
         };
         let line = AccessLine {
@@ -142,20 +133,20 @@ impl Desk {
                 Verdict::Answered(_) => "ok",
                 Verdict::Refused(reason) => reason.entry().label,
             },
-            duration: now.saturating_duration_since(request.began_at),
+            duration: self.now.saturating_duration_since(request.began_at),
             rows,
         };
-        self.sampler.log(&self.shared.log, &mut self.jitter, &line, now);
+        self.sampler.log(&self.shared.log, &mut self.jitter, &line, self.now);
     }
 
     /// Tells every request whose time is up, whether it still waits or runs already.
-    pub(crate) fn sweep<T: Transport>(&mut self, links: &mut Slab<Link<T>>, now: Instant) {
+    pub(crate) fn sweep<T: Transport>(&mut self, links: &mut Slab<Link<T>>) {
         let mut late = Vec::new();
         let mut earliest: Option<Instant> = None;
         for (slot, request) in self.requests.iter() {
             if let Stage::Waiting(waiting) = &request.stage {
-                if waiting.deadline <= now {
-                    let waited = now.saturating_duration_since(waiting.arrived_at);
+                if waiting.deadline <= self.now {
+                    let waited = self.now.saturating_duration_since(waiting.arrived_at);
                     let allowed = waiting.deadline.saturating_duration_since(request.began_at);
                     late.push((slot, waited, allowed));
                 } else {
@@ -165,24 +156,24 @@ impl Desk {
         }
         self.deadline_min = earliest;
         for (slot, waited, allowed) in late {
-            self.give_up(links, slot, &Refusal::deadline(waited, allowed), now);
+            self.give_up(links, slot, &Refusal::deadline(waited, allowed));
         }
     }
 
     /// Refuses everyone who still waits; says how many they were.
-    pub(crate) fn give_all_up<T: Transport>(&mut self, links: &mut Slab<Link<T>>, now: Instant) -> u64 {
+    pub(crate) fn give_all_up<T: Transport>(&mut self, links: &mut Slab<Link<T>>) -> u64 {
         let open: Vec<u32> = self.requests.iter().map(|(slot, _)| slot).collect();
         let mut owed = 0;
         for slot in open {
             let stage = self.requests.get(slot).map(|request| &request.stage);
             owed += u64::from(matches!(stage, Some(Stage::Waiting(_))));
-            self.give_up(links, slot, &refusals::draining(), now);
+            self.give_up(links, slot, &refusals::draining());
         }
         owed
     }
 
     /// Refuses a request that may still be queued.
-    fn give_up<T: Transport>(&mut self, links: &mut Slab<Link<T>>, slot: u32, refusal: &Refusal, now: Instant) {
+    fn give_up<T: Transport>(&mut self, links: &mut Slab<Link<T>>, slot: u32, refusal: &Refusal) {
         let Some(request) = self.requests.get(slot) else { return };
         let Some(link) = links.get_mut(request.link) else { return };
         let queued = match &request.stage {
@@ -192,9 +183,9 @@ impl Desk {
             _ => None,
         };
         if matches!(&request.intent.route, Route::Rpc(Rpc::HealthWatch)) {
-            return self.end_watch(link, slot, refusal, now);
+            return self.end_watch(link, slot, refusal);
         }
-        self.finish(link, slot, Err(refusal.clone()), now);
+        self.finish(link, slot, Err(refusal.clone()));
         if let Some((placement, key, bytes)) = queued {
             self.forget(placement, key, bytes);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use servekit_core::{
-    Executor, Lease, Mailbox, ModelKey, Pending, Refusal, RequestScope, Scheduler, Share, ShardCounters, Ticket,
+    Executor, Lease, Mailbox, ModelKey, Pending, Refusal, RequestScope, Scheduler, ShardCounters, Share, Ticket,
 };
 use servekit_wire::{Payload, StreamId};
 
@@ -17,7 +17,7 @@ use crate::intent::Intent;
 use crate::jitter::Jitter;
 use crate::listing::{Listing, Placement, Version};
 use crate::log::Sampler;
-use crate::refusals::{self, Asker};
+use crate::refusals::{Asker, Means};
 use crate::shared::Shared;
 
 /// A request from its head to its answer.
@@ -77,6 +77,8 @@ pub(crate) struct Desk {
     pub shared: Arc<Shared>,
     /// Number of the shard.
     pub index: usize,
+    /// The time of this tick; read anew after each run.
+    pub now: Instant,
     pub listing: Arc<Listing>,
     pub mailbox: Arc<Mailbox>,
     /// Requests that may be open at once: the mailbox has no more slots.
@@ -112,6 +114,7 @@ impl Desk {
         Self {
             shared: Arc::clone(shared),
             index,
+            now,
             listing: Arc::default(),
             mailbox,
             slots,
@@ -131,7 +134,13 @@ impl Desk {
         }
     }
 
-    /// Has a connection looked at in this tick.
+    /// Has a connection go on in this tick with what it holds.
+    pub(crate) fn resume<T>(&mut self, link: &mut Link<T>) {
+        link.goes_on = true;
+        self.activate(link);
+    }
+
+    /// Has a connection read in this tick.
     pub(crate) fn activate<T>(&mut self, link: &mut Link<T>) {
         if !link.active {
             link.active = true;
@@ -154,7 +163,6 @@ impl Desk {
         stream: StreamId,
         intent: &Rc<Intent>,
         bytes: u64,
-        now: Instant,
     ) -> Option<u32> {
         let slot = self.requests.next_number();
         if slot as usize >= self.slots {
@@ -171,7 +179,7 @@ impl Desk {
             stream,
             place,
             intent: Rc::clone(intent),
-            began_at: now,
+            began_at: self.now,
             bytes,
             scope: None,
             stage: Stage::Reading,
@@ -214,13 +222,13 @@ impl Desk {
     }
 
     /// A request whose caller has left: what is queued of it never runs.
-    pub(crate) fn leave<T>(&mut self, link: &mut Link<T>, slot: u32, now: Instant) {
+    pub(crate) fn leave<T>(&mut self, link: &mut Link<T>, slot: u32) {
         let Some(request) = self.take(link, slot) else { return };
         if let Stage::Waiting(Waiting { version, input_bytes, .. }) = &request.stage {
             self.forget(version.served.placement, version.key, *input_bytes as usize);
         }
         if let Some(scope) = request.scope {
-            scope.cancel(now);
+            scope.cancel(self.now);
         }
     }
 
@@ -239,16 +247,9 @@ impl Desk {
     }
 
     /// Answers a request that is in no book with a refusal.
-    pub(crate) fn refuse<T>(
-        &mut self,
-        link: &mut Link<T>,
-        stream: StreamId,
-        refusal: &Refusal,
-        asker: Asker,
-        now: Instant,
-    ) {
-        let tools = (&mut self.jitter, &mut self.payload, now);
-        refusals::answer(&mut link.wire, stream, refusal, asker, tools);
+    pub(crate) fn refuse<T>(&mut self, link: &mut Link<T>, stream: StreamId, refusal: &Refusal, asker: Asker) {
+        let means = Means { jitter: &mut self.jitter, payload: &mut self.payload, now: self.now };
+        means.answer(&mut link.wire, stream, refusal, asker);
         self.touch(link);
     }
 

@@ -1,7 +1,5 @@
 //! Models that a shard runs itself, when it has read everything that is ready.
 
-use std::time::Instant;
-
 use servekit_core::{Answers, Next, Outcome, execute};
 
 use super::Shard;
@@ -36,35 +34,36 @@ impl Desk {
 
 impl<T: Transport> Shard<T> {
     /// Hands what this tick took in to the pool, and runs all inline batches.
-    pub(super) fn dispatch(&mut self, now: Instant) {
-        self.offer(now);
+    pub(super) fn dispatch(&mut self) {
+        self.offer();
         while self.desk.scheduler.queued().requests > 0 {
             // Read anew before each batch, so that none holds a request whose time has passed during the last.
-            let now = (self.clock)();
-            let next = self.desk.scheduler.next(now, &mut self.batch, &mut self.answers);
-            let ended_at = if next == Next::Run { self.run_batch(now) } else { now };
-            self.settle(ended_at);
+            self.desk.now = (self.clock)();
+            let next = self.desk.scheduler.next(self.desk.now, &mut self.batch, &mut self.answers);
+            if next == Next::Run {
+                self.run_batch();
+            }
+            self.settle();
             if next != Next::Run {
                 break;
             }
         }
     }
 
-    fn offer(&mut self, now: Instant) {
+    fn offer(&mut self) {
         if self.desk.offers.is_empty() {
             return;
         }
         let mut refused = Vec::new();
-        self.desk.shared.pool.offer(&mut self.desk.offers, now, &mut refused);
+        self.desk.shared.pool.offer(&mut self.desk.offers, self.desk.now, &mut refused);
         for refused in refused {
             let answered = refused.pending.caller.answer(Err(refused.refusal));
             self.collected.extend(answered.map(|(_, answer)| answer));
         }
-        self.settle(now);
+        self.settle();
     }
 
-    /// Runs the batch that was filled; says when it had ended.
-    fn run_batch(&mut self, now: Instant) -> Instant {
+    fn run_batch(&mut self) {
         let (key, dispatch, index) = (self.batch.key, self.batch.dispatch, self.desk.index);
         let refusal = match self.desk.lane(key) {
             None => unloaded(),
@@ -81,11 +80,11 @@ impl<T: Transport> Shard<T> {
                         self.desk.shared.log.fault(fault);
                     }
                     self.desk.scheduler.ran(key, &report);
-                    return report.ended_at;
+                    self.desk.now = report.ended_at;
+                    return;
                 }
             },
         };
         self.batch.items.drain(..).for_each(|item| item.answer(Err(refusal.clone()), &mut self.answers));
-        now
     }
 }

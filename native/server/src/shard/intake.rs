@@ -3,7 +3,6 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use bytes::Bytes;
 use servekit_core::{Caller, Ending, Inputs, Pending, Reason, Refusal, RequestScope, Transport as Counted};
@@ -32,21 +31,21 @@ struct Accepted {
 
 impl Desk {
     /// Acts on one event of a connection.
-    pub(crate) fn event<T: Transport>(&mut self, link: &mut Link<T>, event: Event, now: Instant) {
+    pub(crate) fn event<T: Transport>(&mut self, link: &mut Link<T>, event: Event) {
         match event {
-            Event::Head { stream, head, end } => self.head(link, stream, &head, end, now),
-            Event::Grow { stream, bytes } => self.grow(link, stream, bytes as u64, now),
+            Event::Head { stream, head, end } => self.head(link, stream, &head, end),
+            Event::Grow { stream, bytes } => self.grow(link, stream, bytes as u64),
             Event::Body { stream, body, compressed } => {
                 if let Some(slot) = link.slot(stream) {
-                    self.body(link, slot, body, compressed, now);
+                    self.body(link, slot, body, compressed);
                 }
             }
             Event::Reset { stream } => {
                 if let Some(slot) = link.slot(stream) {
-                    self.leave(link, slot, now);
+                    self.leave(link, slot);
                 }
             }
-            Event::Violation { stream, violation } => self.violation(link, stream, &violation, now),
+            Event::Violation { stream, violation } => self.violation(link, stream, &violation),
             Event::Closing { reason } => {
                 if let Some(reason) = reason {
                     self.counters.ended(ending(reason));
@@ -55,7 +54,7 @@ impl Desk {
         }
     }
 
-    fn head<T: Transport>(&mut self, link: &mut Link<T>, stream: StreamId, head: &Rc<Head>, end: bool, now: Instant) {
+    fn head<T: Transport>(&mut self, link: &mut Link<T>, stream: StreamId, head: &Rc<Head>, end: bool) {
         link.multiplexed |= head.version == Protocol::Http2;
         let admitted = self.intent(link, head).and_then(|intent| {
             self.admit(&intent)?;
@@ -63,11 +62,11 @@ impl Desk {
         });
         let intent = match admitted {
             Ok(intent) => intent,
-            Err(refusal) => return self.refuse_head(link, stream, head, &refusal, now),
+            Err(refusal) => return self.refuse_head(link, stream, head, &refusal),
         };
         match intent.route {
             Route::Model { action: ModelAction::Infer, .. } | Route::Rpc(_) => {}
-            _ => return self.tell(link, stream, &intent, now),
+            _ => return self.tell(link, stream, &intent),
         }
         let grant = match head.content_length {
             _ if end => 0,
@@ -75,15 +74,15 @@ impl Desk {
             _ => GRANT_BYTES_FIRST,
         };
         if let Err(refusal) = self.lease.reserve_bytes(grant) {
-            return self.refuse_head(link, stream, head, &refusal, now);
+            return self.refuse_head(link, stream, head, &refusal);
         }
-        let Some(slot) = self.open(link, stream, &intent, grant, now) else {
+        let Some(slot) = self.open(link, stream, &intent, grant) else {
             self.lease.release_bytes(grant);
-            return self.refuse_head(link, stream, head, &refusals::no_slot(self.slots), now);
+            return self.refuse_head(link, stream, head, &refusals::no_slot(self.slots));
         };
-        self.count(slot, &intent, now);
+        self.count(slot, &intent);
         if end {
-            self.body(link, slot, Bytes::new(), false, now);
+            self.body(link, slot, Bytes::new(), false);
         } else {
             link.wire.accept(stream, grant as usize);
         }
@@ -103,7 +102,8 @@ impl Desk {
 
     /// Refuses what would be refused in the end anyhow, before any of its body is read.
     fn admit(&self, intent: &Intent) -> Result<(), Refusal> {
-        let infers = matches!(intent.route, Route::Model { action: ModelAction::Infer, .. } | Route::Rpc(Rpc::ModelInfer));
+        let infers =
+            matches!(intent.route, Route::Model { action: ModelAction::Infer, .. } | Route::Rpc(Rpc::ModelInfer));
         if !infers {
             return Ok(());
         }
@@ -121,15 +121,15 @@ impl Desk {
     }
 
     /// Opens the scope that counts an inference.
-    fn count(&mut self, slot: u32, intent: &Intent, now: Instant) {
+    fn count(&mut self, slot: u32, intent: &Intent) {
         let index = self.index;
         let scope = match (&intent.route, &intent.version) {
             (_, Some(version)) => {
                 let is_binary = intent.head.field("inference-header-content-length").is_some();
                 let transport = if is_binary { Counted::HttpBinary } else { Counted::HttpJson };
-                RequestScope::open_for(&version.counters[index], transport, now)
+                RequestScope::open_for(&version.counters[index], transport, self.now)
             }
-            (Route::Rpc(Rpc::ModelInfer), None) => RequestScope::open(&self.counters, Counted::Grpc, now),
+            (Route::Rpc(Rpc::ModelInfer), None) => RequestScope::open(&self.counters, Counted::Grpc, self.now),
             _ => return,
         };
         if let Some(request) = self.requests.get_mut(slot) {
@@ -137,21 +137,14 @@ impl Desk {
         }
     }
 
-    fn refuse_head<T: Transport>(
-        &mut self,
-        link: &mut Link<T>,
-        stream: StreamId,
-        head: &Head,
-        refusal: &Refusal,
-        now: Instant,
-    ) {
+    fn refuse_head<T: Transport>(&mut self, link: &mut Link<T>, stream: StreamId, head: &Head, refusal: &Refusal) {
         self.counters.refused(refusal.reason);
         let allow = if refusal.reason == Reason::MethodNotAllowed { routes::allowed_methods(head) } else { "" };
         let asker = Asker { grpc: head.grpc, allow, close: false };
-        self.refuse(link, stream, refusal, asker, now);
+        self.refuse(link, stream, refusal, asker);
     }
 
-    fn grow<T: Transport>(&mut self, link: &mut Link<T>, stream: StreamId, bytes: u64, now: Instant) {
+    fn grow<T: Transport>(&mut self, link: &mut Link<T>, stream: StreamId, bytes: u64) {
         let Some(slot) = link.slot(stream) else { return };
         let Some(request) = self.requests.get_mut(slot) else { return };
         let more = bytes.saturating_sub(request.bytes);
@@ -166,27 +159,21 @@ impl Desk {
                 link.granted += more;
                 link.wire.accept(stream, bytes as usize);
             }
-            Err(refusal) => self.finish(link, slot, Err(refusal), now),
+            Err(refusal) => self.finish(link, slot, Err(refusal)),
         }
     }
 
-    fn violation<T: Transport>(
-        &mut self,
-        link: &mut Link<T>,
-        stream: StreamId,
-        violation: &Violation,
-        now: Instant,
-    ) {
+    fn violation<T: Transport>(&mut self, link: &mut Link<T>, stream: StreamId, violation: &Violation) {
         let refusal = refusals::violated(violation);
         if let Some(slot) = link.slot(stream) {
-            return self.finish(link, slot, Err(refusal), now);
+            return self.finish(link, slot, Err(refusal));
         }
         self.counters.refused(refusal.reason);
         let asker = Asker { grpc: link.wire.is_grpc(stream), allow: "", close: violation.closes() };
-        self.refuse(link, stream, &refusal, asker, now);
+        self.refuse(link, stream, &refusal, asker);
     }
 
-    fn body<T: Transport>(&mut self, link: &mut Link<T>, slot: u32, body: Bytes, compressed: bool, now: Instant) {
+    fn body<T: Transport>(&mut self, link: &mut Link<T>, slot: u32, body: Bytes, compressed: bool) {
         let Some(request) = self.requests.get_mut(slot) else { return };
         let intent = Rc::clone(&request.intent);
         // What was granted and not needed goes back at once.
@@ -195,24 +182,18 @@ impl Desk {
         link.granted -= unused;
         self.lease.release_bytes(unused);
         let accepted = self.inflated(link, slot, body, compressed).and_then(|body| match &intent.route {
-            Route::Rpc(Rpc::ModelInfer) | Route::Model { .. } => self.accept(link, slot, &body, now).map(Some),
-            _ => self.call(link, slot, &body, now).map(|()| None),
+            Route::Rpc(Rpc::ModelInfer) | Route::Model { .. } => self.accept(link, slot, &body).map(Some),
+            _ => self.call(link, slot, &body).map(|()| None),
         });
         match accepted {
-            Ok(Some(accepted)) => self.offer(link, slot, accepted, now),
+            Ok(Some(accepted)) => self.offer(link, slot, accepted),
             Ok(None) => {}
-            Err(refusal) => self.finish(link, slot, Err(refusal), now),
+            Err(refusal) => self.finish(link, slot, Err(refusal)),
         }
     }
 
     /// The body as it was before its sender compressed it.
-    fn inflated<T>(
-        &mut self,
-        link: &mut Link<T>,
-        slot: u32,
-        body: Bytes,
-        compressed: bool,
-    ) -> Result<Bytes, Refusal> {
+    fn inflated<T>(&mut self, link: &mut Link<T>, slot: u32, body: Bytes, compressed: bool) -> Result<Bytes, Refusal> {
         let Some(request) = self.requests.get(slot) else { return Ok(body) };
         let encoding = request.intent.encoding;
         let is_grpc = request.intent.head.grpc;
@@ -240,7 +221,7 @@ impl Desk {
     }
 
     /// Decodes an inference, and books it: from here on it is owed an answer.
-    fn accept<T>(&mut self, link: &mut Link<T>, slot: u32, body: &Bytes, now: Instant) -> Result<Accepted, Refusal> {
+    fn accept<T>(&mut self, link: &mut Link<T>, slot: u32, body: &Bytes) -> Result<Accepted, Refusal> {
         let Some(request) = self.requests.get_mut(slot) else { return Err(Refusal::abandoned()) };
         let (intent, began_at) = (Rc::clone(&request.intent), request.began_at);
         let limits = &self.shared.limits;
@@ -273,36 +254,30 @@ impl Desk {
         };
         let patience = self.patience(said, &version);
         // A caller counts from when it began to ask, whoever says nothing from when it was understood.
-        let deadline = if said.is_some() { began_at + patience } else { now + patience };
+        let deadline = if said.is_some() { began_at + patience } else { self.now + patience };
         let input_bytes = bytes_of(&inputs);
-        let booked = self.book(link, slot, &version, input_bytes.max(body.len() as u64), input_bytes);
-        booked.map_err(|refusal| with_id(refusal, asked.id.as_deref()))?;
+        let booked = self.rebook(link, slot, input_bytes.max(body.len() as u64));
+        booked
+            .and_then(|()| self.book(&version, input_bytes))
+            .map_err(|refusal| with_id(refusal, asked.id.as_deref()))?;
         let ticket = self.mailbox.issue(slot);
-        let alone = overrides || link.runs_alone(now);
+        let alone = overrides || link.runs_alone(self.now);
         let Some(request) = self.requests.get_mut(slot) else { return Err(Refusal::abandoned()) };
         link.granted -= request.bytes;
         link.waiting += 1;
         if let Some(scope) = &mut request.scope {
-            scope.accept(now);
+            scope.accept(self.now);
         }
         let waiting =
-            Waiting { ticket, version: Arc::clone(&version), arrived_at: now, deadline, asked, input_bytes, rows };
+            Waiting { ticket, version: Arc::clone(&version), arrived_at: self.now, deadline, asked, input_bytes, rows };
         request.stage = Stage::Waiting(waiting);
         self.expect(deadline);
         let caller = Caller::new(ticket, Arc::clone(&self.mailbox));
-        Ok(Accepted { version, pending: Pending { caller, inputs, rows, arrived_at: now, deadline, alone } })
+        Ok(Accepted { version, pending: Pending { caller, inputs, rows, arrived_at: self.now, deadline, alone } })
     }
 
-    /// Reserves all that an accepted request holds.
-    fn book<T>(
-        &mut self,
-        link: &mut Link<T>,
-        slot: u32,
-        version: &Version,
-        bytes: u64,
-        input_bytes: u64,
-    ) -> Result<(), Refusal> {
-        self.rebook(link, slot, bytes)?;
+    /// Reserves a place in the queue and the model's part of memory.
+    fn book(&mut self, version: &Version, input_bytes: u64) -> Result<(), Refusal> {
         self.lease.reserve_request()?;
         let Some(lane) = self.lane(version.key) else {
             self.lease.release_request();
@@ -316,16 +291,16 @@ impl Desk {
         Err(refusals::model_memory_full(&version.served.name, input_bytes, free))
     }
 
-    fn offer<T: Transport>(&mut self, link: &mut Link<T>, slot: u32, accepted: Accepted, now: Instant) {
+    fn offer<T: Transport>(&mut self, link: &mut Link<T>, slot: u32, accepted: Accepted) {
         let Accepted { version, pending } = accepted;
         match version.served.placement {
             Placement::Pool => self.offers.push((version.key, pending)),
             Placement::Inline => {
-                if let Err(refused) = self.scheduler.offer(version.key, pending, now) {
+                if let Err(refused) = self.scheduler.offer(version.key, pending, self.now) {
                     let refused = *refused;
-                    // Answered here and now, so what the caller would put into the mailbox is not needed.
+                    // Answered here and self.now, so what the caller would put into the mailbox is not needed.
                     drop(refused.pending.caller.answer(Err(Refusal::abandoned())));
-                    self.finish(link, slot, Err(refused.refusal), now);
+                    self.finish(link, slot, Err(refused.refusal));
                 }
             }
         }

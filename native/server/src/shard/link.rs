@@ -51,6 +51,8 @@ pub(crate) struct Link<T> {
     pub waiting: u64,
     /// As much waits as may: what it sent ahead waits.
     pub paused: bool,
+    /// The protocol may have something to tell without being given more.
+    pub goes_on: bool,
     /// HTTP/2 has spoken: large reads are worth their while at once.
     pub multiplexed: bool,
     /// Bytes that were read and not taken by the protocol yet.
@@ -87,6 +89,7 @@ impl<T> Link<T> {
             active: false,
             waiting: 0,
             paused: false,
+            goes_on: false,
             multiplexed: false,
             unread: Vec::new(),
             used_at: now,

@@ -10,6 +10,7 @@ mod desk;
 mod inline;
 mod intake;
 mod link;
+mod reading;
 mod run;
 mod slab;
 mod transport;
@@ -18,7 +19,6 @@ mod unary;
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -30,6 +30,7 @@ use servekit_wire::{Connection, Limits as WireLimits};
 use self::answering::SWEEP_INTERVAL;
 use self::desk::Desk;
 use self::link::Link;
+use self::reading::Turn;
 use self::slab::Slab;
 use self::transport::{Peer, Transport};
 use crate::config::wire_limits;
@@ -41,12 +42,6 @@ pub(crate) use self::unary::with_facts;
 
 /// What one read may take.
 const SCRATCH_BYTES: usize = 64 << 10;
-
-/// What the first read of a quiet HTTP/1 connection may take: a small request, and not much of what comes after it.
-const FIRST_READ_BYTES: usize = 16 << 10;
-
-/// What one connection may read before the others have their turn.
-const TURN_BYTES_MAX: usize = 256 << 10;
 
 /// How often connections that were answered go on with what they sent ahead, before sockets are looked at again.
 const ROUNDS_MAX: usize = 16;
@@ -133,7 +128,8 @@ impl<T: Transport> Shard<T> {
         if !self.desk.lease.reserve_connection() {
             let Some(idle) = self.longest_idle() else { return Err(transport) };
             self.desk.counters.ended(Ending::Connections);
-            self.close(idle, now);
+            self.desk.now = now;
+            self.close(idle);
             if !self.desk.lease.reserve_connection() {
                 return Err(transport);
             }
@@ -144,6 +140,7 @@ impl<T: Transport> Shard<T> {
         self.desk.counters.connection_opened();
         if self.left {
             link.wire.drain(now);
+            self.desk.resume(&mut link);
             self.desk.touch(&mut link);
         }
         self.desk.activate(&mut link);
@@ -171,20 +168,20 @@ impl<T: Transport> Shard<T> {
 
     /// One turn.
     pub(crate) fn tick(&mut self) {
-        let now = (self.clock)();
-        self.refresh(now);
-        self.receive(now);
-        self.collect(now);
-        self.dispatch(now);
+        self.desk.now = (self.clock)();
+        self.refresh();
+        self.receive();
+        self.collect();
+        self.dispatch();
         for _ in 0..ROUNDS_MAX {
             if self.desk.active.is_empty() {
                 break;
             }
-            self.receive(now);
-            self.dispatch(now);
+            self.receive();
+            self.dispatch();
         }
-        self.check_time(now);
-        self.flush(now);
+        self.check_time();
+        self.flush();
         std::mem::swap(&mut self.later, &mut self.desk.active);
         self.desk.active.append(&mut self.later);
         self.desk.counters.set_in_flight_bytes(self.desk.lease.bytes());
@@ -210,19 +207,19 @@ impl<T: Transport> Shard<T> {
     }
 
     /// Looks whether models or the server's phase have changed.
-    fn refresh(&mut self, now: Instant) {
+    fn refresh(&mut self) {
         let listing = self.listing.load();
         if listing.generation != self.desk.listing.generation {
             self.desk.listing = Arc::clone(listing);
             self.desk.change_lanes(&mut self.answers);
-            self.settle(now);
-            self.desk.tell_watches(&mut self.links, now);
+            self.settle();
+            self.desk.tell_watches(&mut self.links);
         }
         match self.desk.listing.phase {
-            Phase::Draining { leave_at } if !self.left && leave_at <= now => self.leave(now),
+            Phase::Draining { leave_at } if !self.left && leave_at <= self.desk.now => self.leave(),
             Phase::Ending => {
                 self.left = true;
-                let owed = self.desk.give_all_up(&mut self.links, now);
+                let owed = self.desk.give_all_up(&mut self.links);
                 self.desk.shared.unanswered.fetch_add(owed, Ordering::Relaxed);
             }
             _ => {}
@@ -230,28 +227,28 @@ impl<T: Transport> Shard<T> {
     }
 
     /// Asks all clients to go.
-    fn leave(&mut self, now: Instant) {
+    fn leave(&mut self) {
         self.left = true;
         for slot in self.desk.watches.clone() {
             let Some(request) = self.desk.requests.get(slot) else { continue };
             if let Some(link) = self.links.get_mut(request.link) {
-                self.desk.end_watch(link, slot, &crate::refusals::draining(), now);
+                self.desk.end_watch(link, slot, &crate::refusals::draining());
             }
         }
         for (_, link) in self.links.iter_mut() {
-            link.wire.drain(now);
-            self.desk.activate(link);
+            link.wire.drain(self.desk.now);
+            self.desk.resume(link);
             self.desk.touch(link);
         }
     }
 
     /// Reads every connection that has something to read or to go on with.
-    fn receive(&mut self, now: Instant) {
+    fn receive(&mut self) {
         let mut active = std::mem::take(&mut self.desk.active);
         for number in active.drain(..) {
             let Some(link) = self.links.get_mut(number) else { continue };
             link.active = false;
-            let turn = Turn { desk: &mut self.desk, scratch: &mut self.scratch, now };
+            let turn = Turn::new(&mut self.desk, &mut self.scratch);
             if turn.take(link) && !link.active {
                 link.active = true;
                 self.later.push(number);
@@ -263,33 +260,33 @@ impl<T: Transport> Shard<T> {
     }
 
     /// Takes the answers of the pool.
-    fn collect(&mut self, now: Instant) {
+    fn collect(&mut self) {
         self.desk.mailbox.collect(&mut self.collected);
-        self.settle_collected(now);
+        self.settle_collected();
     }
 
-    fn settle_collected(&mut self, now: Instant) {
+    fn settle_collected(&mut self) {
         for answer in self.collected.drain(..) {
-            self.desk.answer(&mut self.links, answer, now);
+            self.desk.answer(&mut self.links, answer);
         }
     }
 
     /// Gives out what stands in `answers`.
-    fn settle(&mut self, now: Instant) {
+    fn settle(&mut self) {
         self.collected.extend(self.answers.drain());
-        self.settle_collected(now);
+        self.settle_collected();
     }
 
     /// Writes every connection that has something to say, once, and closes those that are over.
-    fn flush(&mut self, now: Instant) {
+    fn flush(&mut self) {
         let mut dirty = std::mem::take(&mut self.desk.dirty);
         for number in dirty.drain(..) {
             let Some(link) = self.links.get_mut(number) else { continue };
             link.dirty = false;
-            link.flush(now);
+            link.flush(self.desk.now);
             self.desk.reserve_unsent(link);
             if link.is_over() || link.has_left() {
-                self.close(number, now);
+                self.close(number);
             }
         }
         dirty.append(&mut self.desk.dirty);
@@ -297,11 +294,12 @@ impl<T: Transport> Shard<T> {
     }
 
     /// Lets connections and deadlines look at the clock, each as often as it needs.
-    fn check_time(&mut self, now: Instant) {
+    fn check_time(&mut self) {
+        let now = self.desk.now;
         let is_due = |at: Instant, interval: Duration| now.saturating_duration_since(at) >= interval;
         if self.desk.deadline_min.is_some_and(|deadline| deadline <= now) && is_due(self.swept_at, SWEEP_INTERVAL) {
             self.swept_at = now;
-            self.desk.sweep(&mut self.links, now);
+            self.desk.sweep(&mut self.links);
         }
         if !is_due(self.checked_at, self.check_interval) {
             return;
@@ -313,7 +311,7 @@ impl<T: Transport> Shard<T> {
             if closes_idle && link.is_idle() {
                 link.wire.drain(now);
             }
-            self.desk.advance(link, &mut &[][..], now);
+            self.desk.advance(link, &mut &[][..]);
             if !link.is_idle() || link.wire.ended() {
                 self.desk.touch(link);
             }
@@ -326,10 +324,10 @@ impl<T: Transport> Shard<T> {
     }
 
     /// Ends a connection; whoever waits on it has left.
-    fn close(&mut self, number: u32, now: Instant) {
+    fn close(&mut self, number: u32) {
         let Some(mut link) = self.links.remove(number) else { return };
         while let Some(&(_, slot)) = link.open.last() {
-            self.desk.leave(&mut link, slot, now);
+            self.desk.leave(&mut link, slot);
         }
         self.desk.lease.release_bytes(link.reserved);
         self.desk.lease.release_connection();
@@ -339,109 +337,9 @@ impl<T: Transport> Shard<T> {
     }
 
     fn tell_busy(&mut self) {
-        let unsent = self.links.iter_mut().filter_map(|(_, link)| (!link.wire.output().is_empty()).then_some(())).count();
+        let unsent =
+            self.links.iter_mut().filter_map(|(_, link)| (!link.wire.output().is_empty()).then_some(())).count();
         self.desk.shared.tell_busy(self.desk.index, (self.desk.awaited() + unsent) as u64);
-    }
-}
-
-/// A connection's turn to be read.
-struct Turn<'a> {
-    desk: &'a mut Desk,
-    scratch: &'a mut [u8],
-    now: Instant,
-}
-
-impl Turn<'_> {
-    /// Takes in what was kept, and then what the socket has; true where that was not all.
-    fn take<T: Transport>(self, link: &mut Link<T>) -> bool {
-        let Self { desk, scratch, now } = self;
-        feed(desk, link, &[], now);
-        let mut turn_bytes = 0;
-        while link.readable && !link.input_over && !link.broken && Desk::wants_input(link) {
-            if turn_bytes >= TURN_BYTES_MAX {
-                return true;
-            }
-            let is_large = link.multiplexed || link.granted > 0;
-            let size = if is_large { SCRATCH_BYTES } else { FIRST_READ_BYTES };
-            match link.transport.read(&mut scratch[..size]) {
-                Ok(0) => {
-                    link.input_over = true;
-                    link.wire.input_ended(now);
-                    feed(desk, link, &[], now);
-                    desk.touch(link);
-                }
-                Ok(count) => {
-                    link.used_at = now;
-                    // A short read means an empty socket; the poll tells when that changes, or has told of its end.
-                    link.readable = count == size || link.read_closed;
-                    turn_bytes += count;
-                    feed(desk, link, &scratch[..count], now);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => link.readable = false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => {
-                    link.broken = true;
-                    desk.touch(link);
-                }
-            }
-        }
-        false
-    }
-}
-
-/// Hands bytes to the protocol, behind those that it has not taken yet.
-fn feed<T: Transport>(desk: &mut Desk, link: &mut Link<T>, bytes: &[u8], now: Instant) {
-    if link.unread.is_empty() {
-        let mut rest = bytes;
-        desk.advance(link, &mut rest, now);
-        link.unread.extend_from_slice(rest);
-        return;
-    }
-    let mut unread = std::mem::take(&mut link.unread);
-    unread.extend_from_slice(bytes);
-    let mut rest = &unread[..];
-    desk.advance(link, &mut rest, now);
-    let taken = unread.len() - rest.len();
-    if taken < unread.len() {
-        unread.drain(..taken);
-        link.unread = unread;
-    }
-}
-
-impl Desk {
-    /// Acts on everything that the protocol makes of these bytes; leaves what it does not take.
-    fn advance<T: Transport>(&mut self, link: &mut Link<T>, input: &mut &[u8], now: Instant) {
-        loop {
-            link.paused = link.waiting >= self.shared.limits.connection_requests_in_flight_max;
-            if link.paused {
-                break;
-            }
-            let Some(event) = link.wire.advance(input, now) else { break };
-            self.event(link, event, now);
-        }
-        if !link.wire.output().is_empty() || link.wire.ended() || link.wire.lingering() {
-            self.touch(link);
-        }
-    }
-
-    /// Whether a connection may be read: it has room, and not too much is open on it.
-    fn wants_input<T>(link: &Link<T>) -> bool {
-        link.unread.is_empty() && !link.paused && link.wire.wants_input()
-    }
-
-    /// Keeps the books of what a connection holds beyond its requests. What cannot be reserved is not counted: it
-    /// exists already, and stops whoever comes next.
-    fn reserve_unsent<T: Transport>(&mut self, link: &mut Link<T>) {
-        let is_quiet = link.wire.output().is_empty() && link.open.is_empty();
-        let held = if is_quiet { 0 } else { (link.wire.held_bytes() as u64).saturating_sub(link.granted) };
-        if held > link.reserved {
-            if self.lease.reserve_bytes(held - link.reserved).is_ok() {
-                link.reserved = held;
-            }
-        } else {
-            self.lease.release_bytes(link.reserved - held);
-            link.reserved = held;
-        }
     }
 }
 

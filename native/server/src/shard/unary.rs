@@ -1,7 +1,6 @@
 //! Everything that is asked besides inference: health, readiness and metadata, in both protocols.
 
 use std::rc::Rc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use prost::Message;
@@ -30,34 +29,28 @@ const NOT_READY: u16 = 503;
 
 impl Desk {
     /// Answers an HTTP request that has no body to wait for.
-    pub(super) fn tell<T: Transport>(&mut self, link: &mut Link<T>, stream: StreamId, intent: &Rc<Intent>, now: Instant) {
+    pub(super) fn tell<T: Transport>(&mut self, link: &mut Link<T>, stream: StreamId, intent: &Rc<Intent>) {
         self.payload.clear();
         match print(&self.listing, &intent.route, self.payload.buffer()) {
             Ok(status) => {
                 let content_type = "application/json";
                 let reply = Reply { status, content_type, fields: &[], body: &self.payload, close: false };
-                link.wire.reply(stream, &reply, now);
+                link.wire.reply(stream, &reply, self.now);
                 self.touch(link);
             }
             Err(refusal) => {
                 self.counters.refused(refusal.reason);
-                self.refuse(link, stream, &refusal, Asker::default(), now);
+                self.refuse(link, stream, &refusal, Asker::default());
             }
         }
     }
 
     /// Answers a unary rpc, or begins to answer the one that streams.
-    pub(super) fn call<T: Transport>(
-        &mut self,
-        link: &mut Link<T>,
-        slot: u32,
-        body: &Bytes,
-        now: Instant,
-    ) -> Result<(), Refusal> {
+    pub(super) fn call<T: Transport>(&mut self, link: &mut Link<T>, slot: u32, body: &Bytes) -> Result<(), Refusal> {
         let Some(request) = self.requests.get(slot) else { return Ok(()) };
         let Route::Rpc(rpc) = request.intent.route else { return Ok(()) };
         if rpc == Rpc::HealthWatch {
-            return self.watch(link, slot, body, now);
+            return self.watch(link, slot, body);
         }
         self.payload.clear();
         let into = self.payload.buffer();
@@ -95,20 +88,14 @@ impl Desk {
             Rpc::ModelInfer | Rpc::HealthWatch => {}
         }
         if let Some(request) = self.take(link, slot) {
-            link.wire.reply_grpc(request.stream, Some(&self.payload), &GrpcStatus::OK, now);
+            link.wire.reply_grpc(request.stream, Some(&self.payload), &GrpcStatus::OK, self.now);
             self.touch(link);
         }
         Ok(())
     }
 
     /// Begins to tell of every change of a service's health.
-    fn watch<T: Transport>(
-        &mut self,
-        link: &mut Link<T>,
-        slot: u32,
-        body: &Bytes,
-        now: Instant,
-    ) -> Result<(), Refusal> {
+    fn watch<T: Transport>(&mut self, link: &mut Link<T>, slot: u32, body: &Bytes) -> Result<(), Refusal> {
         let HealthCheckRequest { service } = read(body)?;
         let told = self.listing.health(&service);
         let Some(request) = self.requests.get_mut(slot) else { return Ok(()) };
@@ -117,16 +104,16 @@ impl Desk {
         request.bytes = 0;
         request.stage = Stage::Watching { service: service.into(), told };
         self.watches.push(slot);
-        link.wire.open_grpc(request.stream, now);
+        link.wire.open_grpc(request.stream, self.now);
         self.payload.clear();
         write(&health_message(told), self.payload.buffer());
-        link.wire.send_grpc(request.stream, &self.payload, now);
+        link.wire.send_grpc(request.stream, &self.payload, self.now);
         self.touch(link);
         Ok(())
     }
 
     /// Tells all who watch what has changed for them.
-    pub(super) fn tell_watches<T: Transport>(&mut self, links: &mut Slab<Link<T>>, now: Instant) {
+    pub(super) fn tell_watches<T: Transport>(&mut self, links: &mut Slab<Link<T>>) {
         for index in 0..self.watches.len() {
             let Some(request) = self.requests.get_mut(self.watches[index]) else { continue };
             let Stage::Watching { service, told } = &mut request.stage else { continue };
@@ -139,19 +126,19 @@ impl Desk {
             self.payload.clear();
             write(&health_message(health), self.payload.buffer());
             if let Some(link) = links.get_mut(number) {
-                link.wire.send_grpc(stream, &self.payload, now);
+                link.wire.send_grpc(stream, &self.payload, self.now);
                 self.touch(link);
             }
         }
     }
 
     /// Ends the answer of one who watches.
-    pub(super) fn end_watch<T: Transport>(&mut self, link: &mut Link<T>, slot: u32, refusal: &Refusal, now: Instant) {
+    pub(super) fn end_watch<T: Transport>(&mut self, link: &mut Link<T>, slot: u32, refusal: &Refusal) {
         let Some(request) = self.take(link, slot) else { return };
         let entry = refusal.reason.entry();
         let code = entry.grpc.map_or(0, |code| code as u8);
         let fields = [("servekit-refusal", entry.label.as_bytes())];
-        link.wire.finish_grpc(request.stream, &GrpcStatus { code, message: &refusal.text, fields: &fields }, now);
+        link.wire.finish_grpc(request.stream, &GrpcStatus { code, message: &refusal.text, fields: &fields }, self.now);
         self.touch(link);
     }
 }

@@ -199,7 +199,8 @@ fn a_405_names_the_verbs_that_are_allowed() {
 #[test]
 fn what_is_not_served_yet_says_so() {
     let mut bench = Bench::new(|_| {});
-    let absent = |absence| Entry { name: "ident".into(), version: "1".into(), required: true, state: State::Absent(absence) };
+    let absent =
+        |absence| Entry { name: "ident".into(), version: "1".into(), required: true, state: State::Absent(absence) };
     let client = bench.connect();
     let failed = crate::Absence::Failed { label: "model_file".into(), reason: "/secret/path".into() };
     for (absence, label) in [(crate::Absence::Loading, "loading"), (failed, "model_failed")] {

@@ -211,7 +211,9 @@ impl Bench {
     /// Runs one runner until the pool stops.
     fn start_runner(&self) -> std::thread::JoinHandle<()> {
         let shared = Arc::clone(&self.shared);
-        std::thread::spawn(move || shared.pool.run(&mut |version, dispatch, report| version.counters[1].ran(dispatch, report)))
+        std::thread::spawn(move || {
+            shared.pool.run(&mut |version, dispatch, report| version.counters[1].ran(dispatch, report))
+        })
     }
 
     fn connect(&mut self) -> Client {

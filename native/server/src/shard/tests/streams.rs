@@ -165,10 +165,12 @@ fn who_watches_is_told_of_every_change() {
     };
     client.say([PREFACE.to_vec(), watch(1, ""), watch(3, "ident"), watch(5, "nobody")].concat());
     bench.tick(&[&client]);
-    let told = |client: &Client| [1, 3, 5].map({
-        let heard = frames(client);
-        move |stream| messages(&heard, stream).concat()
-    });
+    let told = |client: &Client| {
+        [1, 3, 5].map({
+            let heard = frames(client);
+            move |stream| messages(&heard, stream).concat()
+        })
+    };
     assert_eq!(told(&client), [vec![8, 1], vec![8, 1], vec![8, 3]]);
     bench.change(|listing| listing.without("ident", "1"));
     bench.tick(&[]);

@@ -85,6 +85,19 @@ impl Contract {
         self.batching == Batching::Rows
     }
 
+    /// Whether the first axis of these inputs counts rows. An input with a default need not have one row per row, so a
+    /// request that gives it runs alone, as one row.
+    #[must_use]
+    pub fn counts_rows(&self, inputs: &[Option<Tensor>]) -> bool {
+        self.is_batched() && !self.overrides(inputs)
+    }
+
+    /// Whether an input with a default of its own is among those given.
+    #[must_use]
+    pub fn overrides(&self, inputs: &[Option<Tensor>]) -> bool {
+        self.inputs.iter().zip(inputs).any(|(spec, tensor)| spec.optional && tensor.is_some())
+    }
+
     /// Checks datatype and shape of one input before any of its bytes is looked at.
     ///
     /// # Errors
@@ -137,7 +150,7 @@ impl Contract {
     }
 
     /// Checks that all inputs are there and agree, and counts the rows of the request: the size of the first axis, or
-    /// 1 where requests run alone. `inputs` are in the contract's order, heads already checked.
+    /// 1 where the request runs alone. `inputs` are in the contract's order, heads already checked.
     ///
     /// # Errors
     /// `UnknownTensor` for a missing input, `ByteSizeMismatch`, `ShapeMismatch` where inputs differ in rows,
@@ -152,7 +165,7 @@ impl Contract {
                 }
             }
         }
-        if !self.is_batched() {
+        if !self.counts_rows(inputs) {
             self.check_row_bytes(inputs, 1, limits)?;
             return Ok(1);
         }
@@ -218,7 +231,7 @@ impl Contract {
         let bytes: usize = inputs.iter().flatten().map(|tensor| tensor.data.len()).sum();
         let row_bytes = bytes as u64 / rows.max(1) as u64;
         if row_bytes > limits.batch_bytes_max {
-            let what = if self.is_batched() { "one row" } else { "the request, which is one row," };
+            let what = if self.counts_rows(inputs) { "one row" } else { "the request, which is one row," };
             let text = format!(
                 "{what} has {row_bytes} bytes, at most {} are allowed; send smaller rows or raise batch_bytes_max",
                 limits.batch_bytes_max

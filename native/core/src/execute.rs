@@ -130,7 +130,8 @@ impl Lane<'_> {
         let rows: u32 = items[start..].iter().map(Item::row_count).sum();
         let fits = outputs.iter().all(|output| output.shape.first() == Some(&i64::from(rows)));
         let is_sole = requests == 1 && items[start].is_whole();
-        let is_misshapen = self.contract.is_batched() && !fits;
+        // A request that overrides a default shares no class with one that does not.
+        let is_misshapen = !fits && self.contract.counts_rows(items[start].inputs());
         self.report.is_unbatchable |= is_misshapen;
         let answered = if is_misshapen && !is_sole { 0 } else { requests };
         self.report.runs.push(Run { rows, requests: answered, run, input, output });

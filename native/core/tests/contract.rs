@@ -102,6 +102,14 @@ fn rows_are_counted_along_the_first_axis() {
 }
 
 #[test]
+fn a_request_that_overrides_a_default_is_one_row_whatever_its_shapes() {
+    let contract = three_inputs(Batching::Rows);
+    let bias = Some(fp32(&[2], &[0.5, 1.5]));
+    assert!(!contract.counts_rows(&[column(7), column(7), bias.clone()]));
+    assert_eq!(contract.check_set(&[column(7), column(7), bias], &limits()), Ok(1));
+}
+
+#[test]
 fn inputs_that_are_missing_are_named() {
     let contract = three_inputs(Batching::Rows);
     let table = [

@@ -183,8 +183,3 @@ fn too_long_answer(found: Option<usize>, asked: &Asked, limits: &Limits) -> Refu
     let text = format!("answer of {found} bytes, at most {allowed} are allowed; ask for fewer rows or outputs");
     with_id(Refusal::new(Reason::ResponseTooLarge, text), asked.id.as_deref())
 }
-
-/// Whether an input with a default of its own is among those given.
-fn overrides(contract: &Contract, inputs: &Inputs) -> bool {
-    contract.inputs.iter().zip(inputs).any(|(spec, tensor)| spec.optional && tensor.is_some())
-}

@@ -297,6 +297,9 @@ impl Http2 {
         if self.streams.closed(frame.stream) != Closed::ByReset {
             return Err(Fault::breach(ErrorCode::StreamClosed, "data is on a stream that is closed"));
         }
+        if self.streams.has_to_stop(frame.stream) && !frame.has(flag::END_STREAM) {
+            frame::put_reset(output.buffer(), frame.stream, ErrorCode::None);
+        }
         self.take_window(frame.length, output)
     }
 

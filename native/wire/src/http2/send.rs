@@ -208,11 +208,16 @@ impl Http2 {
         }
     }
 
-    /// The answer's end is out: the stream is gone. A peer that is still sending is told to stop.
+    /// The answer's end is out: the stream is gone. A peer that is still sending is told to stop; one that has sent
+    /// nothing of its body yet only if it begins, because clients lose an answer that a reset follows at once.
     fn answered(&mut self, at: usize, output: &mut Output) {
-        let peer_open = self.streams[at].peer_open();
-        if peer_open {
-            frame::put_reset(output.buffer(), self.streams[at].id, ErrorCode::None);
+        let stream = &self.streams[at];
+        let (id, peer_open) = (stream.id, stream.peer_open());
+        let has_begun = stream.receiving == Receiving::Dropping || stream.body.received() > 0;
+        if peer_open && has_begun {
+            frame::put_reset(output.buffer(), id, ErrorCode::None);
+        } else if peer_open {
+            self.streams.expect_no_more(id);
         }
         self.remove(at, peer_open);
     }

@@ -19,6 +19,8 @@ pub(super) struct Streams {
     closed_next: usize,
     /// The highest of the reset ones that fell out of the ring: at and below it, a late frame may be innocent.
     forgiven_max: u32,
+    /// Answered before the peer sent any of their bodies, the latest last: the reset is sent if it does.
+    silent: Vec<u32>,
 }
 
 /// Why a stream is not open, though its number is not above the last one opened.
@@ -34,7 +36,7 @@ pub(super) enum Closed {
 
 impl Streams {
     pub(super) fn new() -> Self {
-        Self { ids: Vec::new(), open: Vec::new(), closed: Vec::new(), closed_next: 0, forgiven_max: 0 }
+        Self { ids: Vec::new(), open: Vec::new(), closed: Vec::new(), closed_next: 0, forgiven_max: 0, silent: Vec::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -76,6 +78,20 @@ impl Streams {
         self.closed_next = (self.closed_next + 1) % CLOSED_MAX;
     }
 
+    /// Remembers that the peer is to be told to stop if it sends on.
+    pub(super) fn expect_no_more(&mut self, id: u32) {
+        if self.silent.len() == CLOSED_MAX {
+            self.silent.remove(0);
+        }
+        self.silent.push(id);
+    }
+
+    /// Whether the peer, which sends on, has to be told to stop; true once.
+    pub(super) fn has_to_stop(&mut self, id: u32) -> bool {
+        let found = self.silent.iter().position(|&silent| silent == id);
+        found.map(|at| self.silent.swap_remove(at)).is_some()
+    }
+
     pub(super) fn closed(&self, id: u32) -> Closed {
         if self.closed.contains(&(id - 1)) || id <= self.forgiven_max {
             Closed::ByReset
@@ -96,6 +112,7 @@ impl Streams {
 
     /// Gives the memory back. Nothing is open.
     pub(super) fn shrink(&mut self) {
+        self.silent.shrink_to_fit();
         self.ids.shrink_to_fit();
         self.open.shrink_to_fit();
     }

@@ -11,7 +11,7 @@ use super::reader::{FieldKey, Reader, Span, Wire, check_text};
 use crate::dialect::elements::check_bytes;
 use crate::dialect::parameters::{self, Meaning, Value, check_count, check_key};
 use crate::dialect::{
-    Asked, AskedOutput, Decoded, Place, Undecodable, given_twice, input_index, long_id, output_index, overrides,
+    Asked, AskedOutput, Decoded, Place, Undecodable, given_twice, input_index, long_id, output_index,
     too_many_tensors,
 };
 use crate::json::{Fault, fault};
@@ -56,7 +56,7 @@ pub(crate) fn decode(message: &Bytes, contract: &Contract, limits: &Limits) -> R
     match decoded {
         Ok((inputs, rows)) => {
             let Request { timeout, asked, .. } = request;
-            Ok(Decoded { rows, overrides: overrides(contract, &inputs), inputs, timeout, asked })
+            Ok(Decoded { rows, overrides: contract.overrides(&inputs), inputs, timeout, asked })
         }
         Err(fault) => Err(Undecodable::new(fault, request.asked.id.as_deref())),
     }

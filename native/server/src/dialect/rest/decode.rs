@@ -10,7 +10,7 @@ use super::length::{JsonLength, Parts};
 use super::raw;
 use crate::dialect::parameters::{self, Meaning, Value};
 use crate::dialect::{
-    Asked, AskedOutput, Decoded, Place, Undecodable, given_twice, long_id, output_index, overrides, too_many_tensors,
+    Asked, AskedOutput, Decoded, Place, Undecodable, given_twice, long_id, output_index, too_many_tensors,
 };
 use crate::json::{Fault, Key, Members, Scanner, fault, integer, known_keys};
 
@@ -43,7 +43,7 @@ pub(crate) fn decode(
     match envelope.read().and_then(|()| envelope.rows()) {
         Ok(rows) => {
             let Envelope { inputs, timeout, asked, .. } = envelope;
-            Ok(Decoded { rows, overrides: overrides(contract, &inputs), inputs, timeout, asked })
+            Ok(Decoded { rows, overrides: contract.overrides(&inputs), inputs, timeout, asked })
         }
         Err(fault) => Err(Undecodable::new(fault, envelope.asked.id.as_deref())),
     }

@@ -69,10 +69,26 @@ fn what_has_no_body_ends_with_its_head() {
 #[test]
 fn an_answer_before_the_end_of_its_request_stops_the_peer() {
     let mut peer = Peer::new();
-    peer.send(&headers(1, false, CALL));
+    peer.send(&[headers(1, false, CALL), data(1, false, b"part")].concat());
     peer.reply_grpc(1, b"early");
     assert_eq!(peer.said().last().unwrap(), "RST_STREAM 1 None");
     assert!(peer.send(&data(1, true, &message(b"late"))).is_empty());
+}
+
+#[test]
+fn a_peer_that_has_sent_no_body_yet_is_stopped_only_if_it_goes_on() {
+    let mut peer = Peer::new();
+    for (stream, frames, said) in [
+        (1, data(1, true, b"all of it"), &[][..]),
+        (3, [data(3, false, b"a"), data(3, false, b"b"), data(3, true, b"c")].concat(), &["RST_STREAM 3 None"]),
+        (5, reset(5), &[]),
+    ] {
+        peer.send(&post(stream));
+        peer.reply(stream, 404, b"no");
+        assert_eq!(peer.said().last().unwrap(), &format!("DATA {stream} end 2"));
+        assert!(peer.send(&frames).is_empty());
+        assert_eq!(peer.said(), said);
+    }
 }
 
 #[test]

@@ -203,7 +203,8 @@ fn dropped_data_is_credited_to_the_connection_alone() {
         assert!(peer.send(&data(1, false, &[0; 16_000])).is_empty());
     }
     let said = peer.said();
-    assert!(said.len() >= 4 && said.iter().all(|update| update.starts_with("WINDOW_UPDATE 0 ")), "{said:?}");
+    assert_eq!(said[0], "RST_STREAM 1 None");
+    assert!(said.len() >= 5 && said[1..].iter().all(|update| update.starts_with("WINDOW_UPDATE 0 ")), "{said:?}");
 }
 
 #[test]

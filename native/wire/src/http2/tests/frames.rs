@@ -127,11 +127,11 @@ fn late_frames_of_a_stream_that_we_reset_are_dropped() {
     peer.send(&post(1));
     peer.reply(1, 503, b"no");
     let said = peer.said();
-    assert_eq!(said[1..], ["DATA 1 end 2", "RST_STREAM 1 None"]);
+    assert_eq!(said[1..], ["DATA 1 end 2"]);
     let late = [data(1, false, b"late"), window_update(1, 9), headers(1, true, &[("a", "b")]), reset(1)].concat();
     assert!(peer.send(&late).is_empty());
     assert_eq!(peer.send(&get(3)).len(), 1);
-    assert!(peer.said().is_empty());
+    assert_eq!(peer.said(), ["RST_STREAM 1 None"]);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 The server runs on one processor, the clients on another. Read user instructions first: a neighbour on the machine
 changes how long an instruction takes, not how many are needed. Requests per second and latency are printed for
-orientation; never compare them across machines or days. Needs wrk and h2load, and perf for the instructions.
+orientation; never compare them across machines or days. Needs wrk and h2load, and perf or valgrind for
+the instructions.
 """
 
 import argparse
@@ -14,17 +15,26 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from loadtests import counters, models
-from loadtests.bodies import Body, Encoding, bodies
+from loadtests.bodies import bodies
 from loadtests.clients import PROGRAMS, Client, Load
-from loadtests.server import pinned, serving
+from loadtests.counters import Counter
+from loadtests.server import Server, pinned, serving
 from loadtests.workloads import FIRST_ANSWER_S_MAX, RESIDENT_MB_MAX, WORKLOADS, Workload
 
 WARM_SECONDS = 1.0
+# Of a slowed-down server; there are many instructions to count, and no noise in them.
+SLOW_SECONDS = 8.0
+SLOW_REQUESTS_PER_SECOND = 30.0
+WITHOUT_COUNTER = (
+    "this machine has no counters that perf could read (apt-get install linux-perf; root, or "
+    "kernel.perf_event_paranoid <= 1), and valgrind, which counts without them, is not installed"
+)
 
 
 @dataclass(frozen=True)
@@ -34,12 +44,12 @@ class Settings:
     seconds: float
     """Of one run."""
     rounds: int
-    """Runs of each workload, once with counters and once without; medians are shown."""
+    """Runs of each workload, medians are shown."""
     starts: int
     """Starts of the server until the first answer."""
     server_processor: int
     client_processor: int
-    countable: bool
+    counter: Counter | None
 
 
 @dataclass(frozen=True)
@@ -63,43 +73,61 @@ class Process:
     """From the start of the command to the first answer."""
 
 
+def clients_of(path: Path, server: Server, requests_per_second: float = 1_000.0) -> Iterator[Client]:
+    """One client for each workload of the model."""
+    requests = bodies(path)
+    for workload in WORKLOADS:
+        if workload.model == path.stem:
+            yield Client(Load(server, workload, requests[workload.encoding], path.parent), requests_per_second)
+
+
 def measure(client: Client, settings: Settings) -> Measured:
-    """Times and context switches from runs without counters, which disturb what they count."""
+    """Times and context switches, from runs in which nothing is counted: counting disturbs them."""
     client.send(WARM_SECONDS)
-    instructions, switches, rates, latencies = [], [], [], []
+    switches, rates, latencies = [], [], []
     for _ in range(settings.rounds):
         before = counters.switches(client.load.server.pid)
-        outcome, _ = client.send(settings.seconds)
+        outcome = client.send(settings.seconds)
         switches.append((counters.switches(client.load.server.pid) - before) / outcome.requests)
         rates.append(outcome.requests / outcome.seconds)
         latencies.append(outcome.p50_us)
-        if settings.countable:
-            outcome, counted = client.send(settings.seconds, counted=True)
-            instructions += [counted / outcome.requests] if counted else []
     return Measured(
-        client.load.workload,
-        statistics.median(instructions) if instructions else None,
-        statistics.median(switches),
-        statistics.median(rates),
-        statistics.median(latencies),
+        client.load.workload, None, statistics.median(switches), statistics.median(rates), statistics.median(latencies)
     )
 
 
+def count(client: Client, settings: Settings, counter: Counter) -> float | None:
+    """User instructions a request, from runs of their own."""
+    slow = counter.slowdown > 1
+    seconds = SLOW_SECONDS if slow else settings.seconds
+    client.send_counted(WARM_SECONDS, counter)
+    counted = [client.send_counted(seconds, counter) for _ in range(1 if slow else settings.rounds)]
+    known = [instructions for instructions in counted if instructions is not None]
+    return statistics.median(known) if known else None
+
+
 def measure_model(path: Path, settings: Settings) -> tuple[list[Measured], float]:
-    """All workloads of one model against one server; and its resident memory after them."""
-    measured, requests = [], bodies(path)
+    """All workloads of one model; and the resident memory of their server after them."""
     with serving(path, settings.server_processor) as server, pinned(settings.client_processor):
-        for workload in WORKLOADS:
-            if workload.model == path.stem:
-                client = Client(Load(server, workload, requests[workload.encoding], path.parent))
-                measured.append(measure(client, settings))
-                print(line_of(measured[-1]), file=sys.stderr)
-        return measured, counters.resident_mb(server.pid)
+        measured = [measure(client, settings) for client in clients_of(path, server)]
+        resident_mb = counters.resident_mb(server.pid)
+    counter = settings.counter
+    if counter is None:
+        return measured, resident_mb
+    with (
+        serving(path, settings.server_processor, counter.launch(path.parent)) as server,
+        pinned(settings.client_processor),
+    ):
+        guess = SLOW_REQUESTS_PER_SECOND if counter.slowdown > 1 else 1_000.0
+        counted = [count(client, settings, counter) for client in clients_of(path, server, guess)]
+    return [
+        replace(item, instructions=instructions) for item, instructions in zip(measured, counted, strict=True)
+    ], resident_mb
 
 
 def first_answer_s(path: Path, settings: Settings) -> float:
     """The median time from the command to its first answer over HTTP."""
-    requests: dict[Encoding, Body] = bodies(path)
+    requests = bodies(path)
     workload, seconds = WORKLOADS[0], []
     for _ in range(settings.starts):
         with serving(path, settings.server_processor) as server:
@@ -180,11 +208,11 @@ def main() -> int:
     if missing:
         print(f"load clients are missing; on Debian and Ubuntu:  apt-get install {' '.join(missing)}", file=sys.stderr)
         return 2
-    reason = counters.reason_not_countable()
-    if reason:
-        print(f"user instructions are not counted: {reason}", file=sys.stderr)
+    counter = counters.best_counter()
+    if counter is None:
+        print(f"user instructions are not counted: {WITHOUT_COUNTER}", file=sys.stderr)
     settings = Settings(
-        chosen.seconds, chosen.rounds, chosen.starts, chosen.server_processor, chosen.client_processor, reason is None
+        chosen.seconds, chosen.rounds, chosen.starts, chosen.server_processor, chosen.client_processor, counter
     )
     with tempfile.TemporaryDirectory(prefix="servekit-bench-") as folder:
         tiny, mlp = (models.write(Path(folder), name) for name in ("tiny", "mlp"))
@@ -193,10 +221,17 @@ def main() -> int:
         process = Process(resident_mb, first_answer_s(tiny, settings))
     measured = tiny_measured + mlp_measured
     if chosen.json:
-        figures = {"workloads": [asdict(item) for item in measured], "process": asdict(process)}
+        figures = {
+            "workloads": [asdict(item) for item in measured],
+            "process": asdict(process),
+            "counter": counter.name if counter else None,
+        }
         print(json.dumps({"machine": machine(), **figures}, indent=2))
     else:
-        print(f"\n{table(measured, process)}\n\n{machine()}; {settings.rounds} runs of {settings.seconds:g} s each")
+        counted_by = f"instructions by {counter.name}" if counter else "instructions not counted"
+        print(
+            f"{table(measured, process)}\n\n{machine()}; {settings.rounds} runs of {settings.seconds:g} s, {counted_by}"
+        )
     return 0
 
 

@@ -54,6 +54,13 @@ class Load:
         """Where the clients find the body."""
         return self.folder / f"{self.body.model}_{self.body.encoding}.body"
 
+    @property
+    def url(self) -> str:
+        """Where the requests go."""
+        if self.body.encoding == "grpc":
+            return f"http://{self.server.grpc}{GRPC_METHOD}"
+        return f"http://{self.server.http}/v2/models/{self.body.model}/infer"
+
     def prepare(self) -> int:
         """Write the files, send the request once and compare the answer; returns how many bytes answers have."""
         self.body_path.write_bytes(self.body.content)
@@ -88,32 +95,40 @@ class Load:
 class Client:
     """Sends one load as often as asked."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, requests_per_second: float = 1_000.0) -> None:
+        """`requests_per_second` is a first guess, for runs of a number of requests."""
         self.load = load
         self.answer_bytes = load.prepare()
-        self.requests_per_second = 1_000.0
+        self.requests_per_second = requests_per_second
 
-    def send(self, seconds: float, *, counted: bool = False) -> tuple[Outcome, float | None]:
-        """Keep the server busy for about this long; returns the user instructions too where they are counted."""
+    def send(self, seconds: float) -> Outcome:
+        """Keep the server busy for about this long."""
+        if self.load.body.encoding != "grpc":
+            return self.checked(read_wrk(counters.run(self.wrk(seconds))))
         with tempfile.NamedTemporaryFile("r") as log:
-            command = self.h2load(seconds, log.name) if self.load.body.encoding == "grpc" else self.wrk(seconds)
-            if counted:
-                done = counters.run_counted(command, self.load.server.pid)
-            else:
-                done = counters.Counted(counters.run(command), None)
-            outcome = self.read_h2load(done.output, log.read()) if command[0] == "h2load" else read_wrk(done.output)
+            output = counters.run(self.h2load(seconds, log.name))
+            return self.checked(self.read_h2load(output, log.read()))
+
+    def send_counted(self, seconds: float, counter: counters.Counter) -> float | None:
+        """The same by number, so that no request is cut off; returns the server's user instructions a request."""
+        with tempfile.NamedTemporaryFile("r") as log:
+            counted = counter.run(self.h2load(seconds, log.name), self.load.server.pid)
+            outcome = self.checked(self.read_h2load(counted.output, log.read()))
+        return counted.instructions / outcome.requests if counted.instructions else None
+
+    def checked(self, outcome: Outcome) -> Outcome:
+        """No figure stands on a failed request."""
         if outcome.failures or not outcome.requests:
-            raise RuntimeError(f"{outcome.failures} of {outcome.requests} requests failed\n{done.output}")
+            raise RuntimeError(f"{self.load.workload.title}: {outcome.failures} of {outcome.requests} requests failed")
         self.requests_per_second = outcome.requests / outcome.seconds
-        return outcome, done.instructions
+        return outcome
 
     def wrk(self, seconds: float) -> list[str]:
         """Runs for a time; what is in flight at the end is cut off, at most one request a connection."""
         load = self.load
-        url = f"http://{load.server.http}/v2/models/{load.body.model}/infer"
         script = str(load.body_path.with_suffix(".lua"))
         duration = f"-d{max(1, round(seconds))}s"
-        return ["wrk", "-t1", f"-c{load.workload.clients}", duration, "--timeout", "60s", "-s", script, url]
+        return ["wrk", "-t1", f"-c{load.workload.clients}", duration, "--timeout", "60s", "-s", script, load.url]
 
     def h2load(self, seconds: float, log: str) -> list[str]:
         """Runs for a number of requests, about what the last run did in that time."""
@@ -121,18 +136,22 @@ class Client:
         connections = math.ceil(load.workload.clients / streams)
         requests = max(connections * streams, round(self.requests_per_second * seconds))
         headers = [part for name, value in load.body.headers.items() for part in ("-H", f"{name}: {value}")]
-        run = ["h2load", "-t1", f"-c{connections}", f"-m{streams}", f"-n{requests}", f"--log-file={log}"]
-        return [*run, "-d", str(load.body_path), *headers, f"http://{load.server.grpc}{GRPC_METHOD}"]
+        dialect = [] if load.body.encoding == "grpc" else ["--h1"]
+        run = ["h2load", "-t1", f"-c{connections}", f"-m{streams}", f"-n{requests}", f"--log-file={log}", *dialect]
+        return [*run, "-d", str(load.body_path), *headers, load.url]
 
     def read_h2load(self, output: str, log: str) -> Outcome:
-        """For h2load a gRPC error is a success too, so the bytes received must be those of that many answers."""
+        """For h2load a gRPC error is a success too, so the bytes received must be those of that many answers.
+
+        Answers in JSON are not all of one length, but their status tells.
+        """
         counts = re.search(r"requests: (\d+) total, .* (\d+) succeeded", output)
         rate = re.search(r"finished in .*, ([\d.]+) req/s", output)
         data = re.search(r"\((\d+)\) data", output)
         if not (counts and rate and data and float(rate[1])):
             raise RuntimeError(f"h2load gave no result:\n{output}")
         requests, succeeded = int(counts[1]), int(counts[2])
-        bytes_wrong = abs(succeeded * self.answer_bytes - int(data[1]))
+        bytes_wrong = abs(succeeded * self.answer_bytes - int(data[1])) if self.load.body.encoding == "grpc" else 0
         failures = requests - succeeded + math.ceil(bytes_wrong / self.answer_bytes)
         latencies = sorted(int(line.split("\t")[2]) for line in log.splitlines())
         return Outcome(requests, failures, requests / float(rate[1]), latencies[len(latencies) // 2])

@@ -6,9 +6,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 STOP_SECONDS_MAX = 40
@@ -26,6 +26,15 @@ class Server:
     """`time.perf_counter` before the process was made."""
 
 
+@dataclass(frozen=True)
+class Launch:
+    """How a server is started otherwise than a user would."""
+
+    prefix: Sequence[str] = ()
+    """The program that runs the interpreter."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
 @contextmanager
 def pinned(processor: int) -> Iterator[None]:
     """Keep this process, and whatever it starts meanwhile, on one processor."""
@@ -38,13 +47,15 @@ def pinned(processor: int) -> Iterator[None]:
 
 
 @contextmanager
-def serving(model: Path, processor: int) -> Iterator[Server]:
+def serving(model: Path, processor: int, launch: Launch | None = None) -> Iterator[Server]:
     """Serve one model on free ports of the loopback; drained at the end."""
-    command = [str(Path(sys.executable).with_name("servekit")), "serve", str(model), "--log-format", "json"]
+    launch = launch or Launch()
+    servekit = str(Path(sys.executable).with_name("servekit"))
+    command = [*launch.prefix, sys.executable, servekit, "serve", str(model), "--log-format", "json"]
     command += ["--http-port", "0", "--grpc-port", "0", "--management-port", "0"]
     with pinned(processor):
         started_at_s = time.perf_counter()
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **launch.environment})
     try:
         ready = ready_line(process)
         yield Server(process.pid, ready["http"], ready["grpc"], started_at_s)

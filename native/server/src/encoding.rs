@@ -129,7 +129,9 @@ mod tests {
 
     fn head(values: &[&str]) -> Head {
         let mut builder = HeadBuilder::default();
-        values.iter().for_each(|value| drop(builder.field(b"content-encoding", value.as_bytes())));
+        for value in values {
+            builder.field(b"content-encoding", value.as_bytes());
+        }
         builder.finish(1, Version::Http11, b"POST", b"/v2/models/m/infer")
     }
 

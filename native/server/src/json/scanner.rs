@@ -283,13 +283,15 @@ impl<'a> Scanner<'a> {
     /// As [`misfit`](Self::misfit), saying also where among others the value stands.
     #[cold]
     pub(crate) fn misfit_at(&mut self, lead: &str, position: &str, allowed: &str) -> Fault {
-        match self.skip() {
-            Ok(range) => {
-                let found = quoted(&self.bytes[range]);
-                fault(Reason::BadField, format!("{lead}: found {found}{position}, {allowed} allowed; correct it"))
-            }
-            Err(fault) => fault,
+        let range = match self.skip() {
+            Ok(range) => range,
+            Err(fault) => return fault,
+        };
+        if !matches!(self.peek(), b',' | b']' | b'}') && self.at < self.bytes.len() {
+            return self.unexpected("',' or a bracket");
         }
+        let found = quoted(&self.bytes[range]);
+        fault(Reason::BadField, format!("{lead}: found {found}{position}, {allowed} allowed; correct it"))
     }
 
     /// The refusal of the byte under the cursor.

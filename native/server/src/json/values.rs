@@ -52,8 +52,10 @@ struct Stop {
     index: usize,
     /// Where the next one begins, or should.
     at: usize,
-    /// Where it ends; `at`, if it could not be read.
+    /// Where it ends, as far as it was read.
     end: usize,
+    /// A bracket or comma was due there, and not a value.
+    is_mark: bool,
 }
 
 fn fixed<E: Element>(scanner: &mut Scanner<'_>, target: &Target<'_>) -> Result<Bytes, Stop> {
@@ -77,7 +79,7 @@ fn plausible_count(scanner: &Scanner<'_>, target: &Target<'_>, element_bytes_min
     let count = element_count(target.shape).unwrap_or(u64::MAX);
     let left = scanner.bytes.len() - scanner.at;
     if count > (left / element_bytes_min) as u64 + 1 {
-        return Err(Stop { index: 0, at: scanner.at, end: scanner.at });
+        return Err(Stop { index: 0, at: scanner.at, end: scanner.at, is_mark: true });
     }
     Ok(count as usize)
 }
@@ -95,7 +97,7 @@ trait Sink {
 #[inline(always)]
 fn whole<S: Sink>(sink: &mut S, bytes: &[u8], at: usize, shape: &[i64]) -> Result<usize, Stop> {
     if byte(bytes, at) != b'[' {
-        return if shape.is_empty() { alone(sink, bytes, at) } else { Err(Stop { index: 0, at, end: at }) };
+        return if shape.is_empty() { alone(sink, bytes, at) } else { Err(Stop { index: 0, at, end: at, is_mark: true }) };
     }
     let inner = blank(bytes, at + 1);
     if byte(bytes, inner) == b'[' && shape.len() > 1 {
@@ -104,21 +106,22 @@ fn whole<S: Sink>(sink: &mut S, bytes: &[u8], at: usize, shape: &[i64]) -> Resul
     sink.run(bytes, at + 1, element_count(shape).unwrap_or(0) as usize)
 }
 
-/// A scalar without brackets.
+/// A scalar without brackets is read as one with them.
 #[cold]
 fn alone<S: Sink>(sink: &mut S, bytes: &[u8], at: usize) -> Result<usize, Stop> {
-    let mut scanner_end = at;
-    while !matches!(byte(bytes, scanner_end), 0 | b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t') {
-        scanner_end += 1;
-    }
-    let bracketed = [&bytes[at..scanner_end], b"]"].concat();
-    sink.run(&bracketed, 0, 1).map(|_| scanner_end).map_err(|stop| Stop { at, end: at + stop.end, ..stop })
+    let is_end = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t');
+    let end = match string::span(bytes, at) {
+        Ok(span) if byte(bytes, at) == b'"' => span.content.end + 1,
+        _ => at + bytes[at..].iter().position(is_end).unwrap_or(bytes.len() - at),
+    };
+    let bracketed = [&bytes[at..end], b"]"].concat();
+    sink.run(&bracketed, 0, 1).map(|_| end).map_err(|stop| Stop { at, end: at + stop.end, ..stop })
 }
 
 fn nested<S: Sink>(sink: &mut S, bytes: &[u8], at: usize, shape: &[i64]) -> Result<usize, Stop> {
     let at = mark(sink, bytes, at, b'[')?;
     let (size, inner) = match shape {
-        [] => return Err(Stop { index: sink.index(), at, end: at }),
+        [] => return Err(Stop { index: sink.index(), at, end: at, is_mark: true }),
         [size] => return sink.run(bytes, at, *size as usize),
         [size, inner @ ..] => (*size as usize, inner),
     };
@@ -135,7 +138,7 @@ fn nested<S: Sink>(sink: &mut S, bytes: &[u8], at: usize, shape: &[i64]) -> Resu
 /// Passes a bracket or a comma.
 fn mark<S: Sink>(sink: &S, bytes: &[u8], at: usize, wanted: u8) -> Result<usize, Stop> {
     let at = blank(bytes, at);
-    if byte(bytes, at) == wanted { Ok(at + 1) } else { Err(Stop { index: sink.index(), at, end: at }) }
+    if byte(bytes, at) == wanted { Ok(at + 1) } else { Err(Stop { index: sink.index(), at, end: at, is_mark: true }) }
 }
 
 /// Numbers that are read in the usual way are not longer.
@@ -154,7 +157,7 @@ impl<E: Element> Sink for Fixed<'_, E> {
     fn run(&mut self, bytes: &[u8], at: usize, count: usize) -> Result<usize, Stop> {
         let (first, bytes_max) = (self.index, self.bytes_max);
         let Some(slots) = self.elements.get_mut(first..first + count) else {
-            return Err(Stop { index: first, at, end: at });
+            return Err(Stop { index: first, at, end: at, is_mark: true });
         };
         let Some((last, others)) = slots.split_last_mut() else { return mark(self, bytes, at, b']') };
         let mut at = at;
@@ -192,7 +195,7 @@ impl<E: Element> Sink for Fixed<'_, E> {
 #[inline(never)]
 fn read_unusual<E: Element>(bytes: &[u8], at: usize, behind: u8, bytes_max: usize) -> Result<(E::Raw, usize), Stop> {
     let start = blank(bytes, at);
-    let stop = |end| Err(Stop { index: 0, at: start, end });
+    let stop = |end| Err(Stop { index: 0, at: start, end, is_mark: false });
     let Some((element, end)) = E::read(bytes, start).filter(|(_, end)| end - start <= bytes_max) else {
         return stop(start);
     };
@@ -239,11 +242,11 @@ impl Sink for Strings<'_> {
         for left in (0..count).rev() {
             let start = blank(bytes, at);
             let Some(end) = self.read(bytes, start) else {
-                return Err(Stop { index: self.index, at: start, end: start });
+                return Err(Stop { index: self.index, at: start, end: start, is_mark: false });
             };
             at = blank(bytes, end);
             if byte(bytes, at) != if left == 0 { b']' } else { b',' } {
-                return Err(Stop { index: self.index, at: start, end });
+                return Err(Stop { index: self.index, at: start, end, is_mark: false });
             }
             at += 1;
             self.index += 1;
@@ -398,6 +401,7 @@ fn refusal(scanner: &Scanner<'_>, target: &Target<'_>, stop: Stop) -> Fault {
     let mut token = scanner.clone();
     token.rewind(stop.at);
     let found = match token.peek() {
+        _ if stop.is_mark => return uneven(target, stop),
         b'[' | b']' | b',' => return uneven(target, stop),
         _ => match token.skip_within(u64::MAX) {
             // It reads well and something else is wrong: there are more values than the shape takes, or brackets.

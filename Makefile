@@ -18,6 +18,7 @@ CRATES := --workspace --exclude servekit-python
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export VIRTUAL_ENV := $(abspath $(VENV))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_QUIET := 1
 
 # What the extension is built from: a change to any of these builds it again.
 SOURCES := pyproject.toml $(wildcard protos/*.proto) \

@@ -9,6 +9,7 @@
 A caller never meets these. A caller gets a refusal: one row of `CATALOGUE`, which mirrors the table in the Rust core.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -24,6 +25,7 @@ __all__ = [
     "RepositoryError",
     "ServekitError",
     "native_errors",
+    "told",
 ]
 
 
@@ -62,6 +64,12 @@ class BindError(ServekitError):
 
 class LoadError(ServekitError):
     """A model cannot be served; `label` is its row of the catalogue."""
+
+
+def told(error: ServekitError) -> None:
+    """Shows an error to whoever called the command."""
+    for line in str(error).splitlines():
+        print(f"servekit: {line}", file=sys.stderr)
 
 
 @contextmanager

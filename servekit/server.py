@@ -16,40 +16,14 @@ from threading import Thread
 from typing import TYPE_CHECKING, Protocol
 
 from servekit import signals, snapshot
-from servekit.config.crossing import config_json
-from servekit.config.effective import Effective
-from servekit.config.schema import Config
 from servekit.errors import ExitCode, ServekitError, native_errors
 from servekit.logs import Logger
-from servekit.repository import Repository
+from servekit.plan import Plan
 
 if TYPE_CHECKING:
     from servekit.management.listener import Listener
 
 _READY_WAIT_S = 3600.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything parsed: nothing in here can fail for a reason of its own any more."""
-
-    config: Config
-    effective: Effective
-    repository: Repository
-
-    def native_json(self) -> str:
-        """The configuration for the native side."""
-        return config_json(self.config, self.effective.limits, self.repository.models)
-
-    def logger(self) -> Logger:
-        """The one logger of the process."""
-        limits = self.effective.limits
-        return Logger(
-            self.config.log.level,
-            as_json=self.config.log.format == "json",
-            lines_per_second_max=limits.log_lines_per_second_max,
-            field_bytes_max=limits.log_field_bytes_max,
-        )
 
 
 class NativeServer(Protocol):
@@ -110,13 +84,18 @@ def serve(plan: Plan) -> ExitCode:
     from servekit import _native
     from servekit.management.listener import Listener
 
-    native_json = plan.native_json()
-    logger = plan.logger()
-    for warning in plan.repository.warnings:
+    log = plan.log
+    logger = Logger(
+        log.level,
+        as_json=log.as_json,
+        lines_per_second_max=log.lines_per_second_max,
+        field_bytes_max=log.field_bytes_max,
+    )
+    for warning in plan.warnings:
         logger.warning("passed_over", reason=warning)
-    listener = Listener.bind(plan.config.management, plan.effective.limits)
+    listener = Listener.bind(plan.management)
     with native_errors():
-        native = _native.Server.start(native_json)
+        native = _native.Server.start(plan.native_json)
     events: SimpleQueue[Event] = SimpleQueue()
     _watch(lambda: _wait_for_signals(events), events, "signals")
     return Life(native, plan, logger, listener, events).run()
@@ -129,7 +108,7 @@ class Life:
         self, native: NativeServer, plan: Plan, logger: Logger, listener: "Listener", events: SimpleQueue[Event]
     ) -> None:
         self._native = native
-        self._limits = plan.effective.limits
+        self._plan = plan
         self._logger = logger
         self._listener = listener
         self._events = events
@@ -187,8 +166,8 @@ class Life:
         return True
 
     def _drain(self, number: int) -> ExitCode:
-        delay_ms = 0 if number == signal.SIGINT else self._limits.drain_delay_ms
-        self._logger.info("draining", signal=_name(number), delay_ms=delay_ms, at_most_ms=self._limits.drain_ms_max)
+        delay_ms = 0 if number == signal.SIGINT else self._plan.drain_delay_ms
+        self._logger.info("draining", signal=_name(number), delay_ms=delay_ms, at_most_ms=self._plan.drain_ms_max)
         self._native.begin_drain(delay_ms)
         _watch(self._wait_drained, self._events, "drain")
         ended = self._events.get()
@@ -199,7 +178,7 @@ class Life:
             self._logger.warning("stopped_at_once", signal=_name(ended.number))
             return ExitCode.DRAIN_MISSED
         if isinstance(ended, Drained) and not ended.complete:
-            self._logger.error("drain_missed", unanswered=ended.unanswered, after_ms=self._limits.drain_ms_max)
+            self._logger.error("drain_missed", unanswered=ended.unanswered, after_ms=self._plan.drain_ms_max)
             return ExitCode.DRAIN_MISSED
         self._logger.info("drained", unanswered=0)
         return ExitCode.DRAINED
@@ -215,7 +194,7 @@ class Life:
         self._events.put(Ready())
 
     def _wait_drained(self) -> None:
-        ended = json.loads(self._native.wait_drained(self._limits.drain_ms_max / 1000))
+        ended = json.loads(self._native.wait_drained(self._plan.drain_ms_max / 1000))
         self._events.put(Drained(ended["drained"] and not ended["unanswered"], ended["unanswered"]))
 
 

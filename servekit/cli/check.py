@@ -11,11 +11,11 @@ import click
 from servekit.cli.options import config_options, configuration
 from servekit.config.crossing import config_json
 from servekit.config.effective import Effective, Line, Machine, resolve
-from servekit.config.quantities import sized
 from servekit.config.schema import Config
 from servekit.errors import ExitCode, LoadError, native_errors
 from servekit.repository import Model, Repository
 from servekit.repository import resolve as find_models
+from servekit.sizes import sized
 from servekit.snapshot import CorePlan, ModelFigures, TensorContract
 
 

@@ -9,8 +9,8 @@ from pydantic.fields import FieldInfo
 
 from servekit.config import Config, load
 from servekit.config.loading import Key, flag_name
-from servekit.config.quantities import sized
 from servekit.config.schema import SECTIONS
+from servekit.sizes import sized
 
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
 

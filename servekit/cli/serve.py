@@ -1,24 +1,23 @@
-"""`servekit serve`."""
+"""`servekit serve`: from the command line to a plan. Who carries it out is `servekit.cli.serving`."""
 
-import os
-import sys
 from pathlib import Path
-from typing import NoReturn
 
 import click
 
 from servekit.cli.options import config_options, configuration
-from servekit.config.effective import Machine, resolve
-from servekit.errors import ExitCode
+from servekit.config import Config
+from servekit.config.crossing import config_json
+from servekit.config.effective import Effective, Machine, resolve
+from servekit.plan import LogPlan, ManagementPlan, Plan
+from servekit.repository import Repository
 from servekit.repository import resolve as find_models
-from servekit.server import Plan, serve
 
 
 @click.command("serve")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
 @click.option("--model-name", metavar="NAME", help="Name under which the one model is served.")
 @config_options
-def command(paths: tuple[Path, ...], model_name: str | None, file: Path | None, **flags: str | None) -> None:
+def command(paths: tuple[Path, ...], model_name: str | None, file: Path | None, **flags: str | None) -> Plan:
     """Serve the models of each PATH, or a bundled demo model.
 
     PATH is a model.onnx, a folder that holds one, or a folder of models (name.onnx, name/model.onnx or
@@ -28,12 +27,29 @@ def command(paths: tuple[Path, ...], model_name: str | None, file: Path | None, 
     """
     config = configuration(file, flags)
     repository = find_models(config, paths, model_name)
-    effective = resolve(config.limits, Machine.here(), repository.models)
-    _leave(serve(Plan(config, effective, repository)))
+    return planned(config, resolve(config.limits, Machine.here(), repository.models), repository)
 
 
-def _leave(code: ExitCode) -> NoReturn:
-    """Ends without the destructors of libraries whose threads may still be in a run that nobody waits for."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+def planned(config: Config, effective: Effective, repository: Repository) -> Plan:
+    """Boils everything down to what serving needs."""
+    limits, management = effective.limits, config.management
+    return Plan(
+        native_json=config_json(config, limits, repository.models),
+        log=LogPlan(
+            level=config.log.level,
+            as_json=config.log.format == "json",
+            lines_per_second_max=limits.log_lines_per_second_max,
+            field_bytes_max=limits.log_field_bytes_max,
+        ),
+        management=ManagementPlan(
+            host=management.host,
+            port=management.port,
+            hosts=tuple(management.hosts),
+            body_bytes_max=limits.management_body_bytes_max,
+            connections_max=limits.management_connections_max,
+            series_max=limits.metric_series_max,
+        ),
+        drain_delay_ms=limits.drain_delay_ms,
+        drain_ms_max=limits.drain_ms_max,
+        warnings=tuple(repository.warnings),
+    )

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from servekit import cgroup
 from servekit.config.limits import MIB, Limits
-from servekit.config.quantities import sized
 from servekit.errors import ConfigError
 from servekit.repository.model import Model
+from servekit.sizes import sized
 
 PROCESS_BYTES = 80 * MIB
 """Interpreter, libraries and management page with a small model, as measured, rounded up."""

@@ -70,11 +70,3 @@ AutomaticCount = Annotated[Count | None, BeforeValidator(automatic)]
 AutomaticBytes = Annotated[Bytes | None, BeforeValidator(automatic)]
 Port = Annotated[int, BeforeValidator(whole), Field(ge=0, le=65535)]
 OptionalPort = Annotated[Port | None, BeforeValidator(switched_off)]
-
-
-def sized(byte_total: float) -> str:
-    """Prints bytes for people: `64 MiB`, `2.5 GiB`, `900 bytes`."""
-    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if byte_total >= unit:
-            return f"{byte_total / unit:.1f}".removesuffix(".0") + f" {name}"
-    return f"{byte_total:.0f} bytes"

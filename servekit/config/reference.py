@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from servekit.config.limits import Frozen
-from servekit.config.quantities import sized
 from servekit.config.schema import SECTIONS, Config, ModelSettings
+from servekit.sizes import sized
 
 REFERENCE = Path(__file__).parents[2] / "configs" / "reference.yaml"
 

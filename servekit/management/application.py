@@ -15,12 +15,11 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from servekit import __version__, metrics, snapshot
-from servekit.config.limits import Limits
-from servekit.config.quantities import sized
-from servekit.config.schema import Management
 from servekit.management import guide
 from servekit.management.figures import Meter, key
 from servekit.management.guard import Guard, host_name
+from servekit.plan import ManagementPlan
+from servekit.sizes import sized
 from servekit.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -32,9 +31,9 @@ _NONCE_BYTES = 16
 _UNCACHED = {"cache-control": "no-store"}
 
 
-def application(take_snapshot: Callable[[], str], address: str, settings: Management, limits: Limits) -> "ASGIApp":
+def application(take_snapshot: Callable[[], str], address: str, plan: ManagementPlan) -> "ASGIApp":
     """The whole application, with its guard around it."""
-    registry = metrics.registry(take_snapshot, limits.metric_series_max)
+    registry = metrics.registry(take_snapshot, plan.series_max)
     pages = _Pages(lambda: snapshot.read(take_snapshot()))
 
     async def scrape(request: Request) -> Response:
@@ -56,7 +55,7 @@ def application(take_snapshot: Callable[[], str], address: str, settings: Manage
         ],
         exception_handlers={404: _unknown},
     )
-    return Guard(app, {host_name(address), settings.host, *settings.hosts}, limits.management_body_bytes_max)
+    return Guard(app, {host_name(address), plan.host, *plan.hosts}, plan.body_bytes_max)
 
 
 class _Pages:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from servekit.config.quantities import sized
+from servekit.sizes import sized
 from servekit.snapshot import ModelFigures, Snapshot
 
 WINDOW_S = 10.0

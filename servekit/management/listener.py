@@ -5,10 +5,9 @@ from collections.abc import Callable
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
-from servekit.config.limits import Limits
-from servekit.config.schema import Management
 from servekit.errors import BindError
 from servekit.logs import Logger
+from servekit.plan import ManagementPlan
 
 if TYPE_CHECKING:
     import uvicorn
@@ -22,23 +21,22 @@ IDLE_S_MAX = 75
 class Listener:
     """A bound address, then a thread that answers on it until the process ends."""
 
-    def __init__(self, bound: socket.socket, settings: Management, limits: Limits) -> None:
+    def __init__(self, bound: socket.socket, plan: ManagementPlan) -> None:
         self._socket = bound
-        self._settings = settings
-        self._limits = limits
+        self._plan = plan
 
     @classmethod
-    def bind(cls, settings: Management, limits: Limits) -> "Listener":
+    def bind(cls, plan: ManagementPlan) -> "Listener":
         """Takes the address; raises `BindError`."""
         try:
-            bound = _bound(settings.host, settings.port)
+            bound = _bound(plan.host, plan.port)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise BindError(
-                f"management address {settings.host}:{settings.port}: {reason}; "
+                f"management address {plan.host}:{plan.port}: {reason}; "
                 "choose another with --management-host or --management-port"
             ) from None
-        return cls(bound, settings, limits)
+        return cls(bound, plan)
 
     @property
     def address(self) -> str:
@@ -65,7 +63,7 @@ class Listener:
                 await super().startup(sockets)
                 started.set()
 
-        app = application(take_snapshot, self.address, self._settings, self._limits)
+        app = application(take_snapshot, self.address, self._plan)
         server = Server(self._uvicorn_config(app))
         thread = Thread(target=server.run, args=([self._socket],), name="servekit-management", daemon=True)
         thread.start()
@@ -81,7 +79,7 @@ class Listener:
         return uvicorn.Config(
             app,
             loop="asyncio",
-            http=bounded(self._limits.management_connections_max),
+            http=bounded(self._plan.connections_max),
             ws="none",
             lifespan="off",
             log_config=None,

@@ -8,12 +8,10 @@ from threading import Event
 
 import pytest
 
-from servekit.config import Config
-from servekit.config.effective import Machine, resolve
 from servekit.errors import BindError, ExitCode
 from servekit.logs import Logger
-from servekit.repository import Repository
-from servekit.server import Broken, Life, Plan, Signalled
+from servekit.plan import LogPlan, ManagementPlan, Plan
+from servekit.server import Broken, Life, Signalled
 from tests.unit import snapshots
 
 TERM, INT = Signalled(signal.SIGTERM), Signalled(signal.SIGINT)
@@ -69,13 +67,13 @@ class Stage:
     """One life, with everything around it."""
 
     def __init__(self, *models):
-        limits = Config().limits
-        machine = Machine(2**33, "physical memory", 4096, 80 * 2**20)
         self.native = Native(*models)
         self.announced = Event()
         self.events = SimpleQueue()
         self.log = io.StringIO()
-        plan = Plan(Config(), resolve(limits, machine, ()), Repository(()))
+        log = LogPlan("info", as_json=True, lines_per_second_max=10, field_bytes_max=256)
+        management = ManagementPlan("127.0.0.1", 0, (), 2**20, 64, 10_000)
+        plan = Plan("{}", log, management, drain_delay_ms=5_000, drain_ms_max=25_000, warnings=())
         self.listener = Listener(self.announced)
         self.life = Life(self.native, plan, Logger(as_json=True, stream=self.log), self.listener, self.events)
 

@@ -73,10 +73,14 @@ def test_serving_imports_nothing_heavy_before_the_ports_are_ready():
     assert sorted(set(HEAVY.split()) & set(loaded)) == []
 
 
-def test_a_signal_during_the_imports_of_serve_is_kept_for_its_life():
+def test_a_signal_while_the_configuration_is_read_is_kept_for_the_servers_life():
     code = (
-        "import signal; from servekit.cli import commands; commands.get_command(None, 'serve'); "
-        "signal.raise_signal(signal.SIGTERM); print(signal.sigpending() == {signal.SIGTERM})"
+        "import os, signal\n"
+        "from servekit.cli import commands, serving\n"
+        "def outcome(arguments): os.kill(os.getppid(), signal.SIGTERM); return 0\n"
+        "commands.outcome = outcome\n"
+        "try: serving.run(['serve'])\n"
+        "except SystemExit: print(signal.sigpending() == {signal.SIGTERM})\n"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"
 

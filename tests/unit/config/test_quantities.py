@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servekit.config.quantities import byte_count, listed, sized, switched_off, whole
+from servekit.config.quantities import byte_count, listed, switched_off, whole
+from servekit.sizes import sized
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from servekit.config.quantities import sized
+from servekit.sizes import sized
 
 GUIDE = Path(__file__).parents[3] / "servekit" / "guide"
 

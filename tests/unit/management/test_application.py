@@ -4,16 +4,17 @@ import re
 import httpx
 import pytest
 
-from servekit.config.limits import Limits
-from servekit.config.schema import Management
 from servekit.management import guide
 from servekit.management.application import application
+from servekit.plan import ManagementPlan
 from tests.unit import snapshots
 
 
 def asked(path, text=None, method="GET", **headers):
     taken = text or snapshots.text()
-    app = application(lambda: taken, "10.0.0.7:8002", Management(hosts="ops.example"), Limits())
+    app = application(
+        lambda: taken, "10.0.0.7:8002", ManagementPlan("127.0.0.1", 8002, ("ops.example",), 2**20, 64, 10_000)
+    )
 
     async def ask():
         transport = httpx.ASGITransport(app)

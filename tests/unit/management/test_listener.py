@@ -6,20 +6,23 @@ import socket
 
 import pytest
 
-from servekit.config.limits import Limits
-from servekit.config.schema import Management
 from servekit.errors import BindError
 from servekit.logs import Logger
 from servekit.management.forwarding import forward_logs
 from servekit.management.listener import Listener
+from servekit.plan import ManagementPlan
 from tests.unit import snapshots
 
 ASK = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
+def planned(host="127.0.0.1", port=0, connections_max=64):
+    return ManagementPlan(host, port, (), 2**20, connections_max, 10_000)
+
+
 @pytest.fixture
 def address():
-    listener = Listener.bind(Management(port=0), Limits(management_connections_max=4))
+    listener = Listener.bind(planned(connections_max=4))
     assert listener.start(snapshots.text, Logger()) == listener.address
     host, _, port = listener.address.rpartition(":")
     return host, int(port)
@@ -57,12 +60,12 @@ def test_a_taken_port_is_told_at_once():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(BindError, match="address already in use; choose another with --management-host"):
-            Listener.bind(Management(port=taken.getsockname()[1]), Limits())
+            Listener.bind(planned(port=taken.getsockname()[1]))
 
 
 def test_a_host_that_is_none_of_ours_is_told():
     with pytest.raises(BindError, match=r"management address 192\.0\.2\.1:0: "):
-        Listener.bind(Management(host="192.0.2.1", port=0), Limits())
+        Listener.bind(planned(host="192.0.2.1"))
 
 
 def test_at_the_limit_of_connections_all_are_answered_and_past_it_the_newcomer_is_closed(address):

@@ -1,0 +1,56 @@
+"""What a server is to do, as plain values: all that the serving process keeps of its configuration."""
+
+import json
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class LogPlan:
+    """Lines on stderr."""
+
+    level: str
+    as_json: bool
+    lines_per_second_max: int
+    field_bytes_max: int
+
+
+@dataclass(frozen=True)
+class ManagementPlan:
+    """The management port and its limits."""
+
+    host: str
+    port: int
+    hosts: tuple[str, ...]
+    body_bytes_max: int
+    connections_max: int
+    series_max: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything parsed: nothing in here can fail for a reason of its own any more."""
+
+    native_json: str
+    log: LogPlan
+    management: ManagementPlan
+    drain_delay_ms: int
+    drain_ms_max: int
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """The plan as text, to hand it to another process."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        """Reads `to_json`."""
+        fields = json.loads(text)
+        management = fields["management"]
+        return cls(
+            native_json=fields["native_json"],
+            log=LogPlan(**fields["log"]),
+            management=ManagementPlan(**management | {"hosts": tuple(management["hosts"])}),
+            drain_delay_ms=fields["drain_delay_ms"],
+            drain_ms_max=fields["drain_ms_max"],
+            warnings=tuple(fields["warnings"]),
+        )

@@ -16,6 +16,9 @@ use crate::timeouts;
 const MEDIA_TYPES: [&str; 4] =
     ["application/json", "application/octet-stream", "text/plain", "application/x-www-form-urlencoded"];
 
+/// The field that says where the JSON ends and binary tensors begin.
+pub(crate) const JSON_LENGTH: &str = "inference-header-content-length";
+
 /// A head, routed, checked and resolved.
 #[derive(Debug)]
 pub(crate) struct Intent {
@@ -29,6 +32,8 @@ pub(crate) struct Intent {
     pub timeout: Option<Duration>,
     /// How the body is compressed.
     pub encoding: Option<Encoding>,
+    /// Binary tensors follow the JSON, or stand for it.
+    pub has_json_length: bool,
 }
 
 impl Intent {
@@ -45,7 +50,8 @@ impl Intent {
         }
         let encoding = encoding::named(if head.grpc { "grpc-encoding" } else { "content-encoding" }, head)?;
         let timeout = timeouts::timeout(head)?;
-        Ok(Self { head: Rc::clone(head), route, generation: listing.generation, version, timeout, encoding })
+        let (generation, has_json_length) = (listing.generation, head.field(JSON_LENGTH).is_some());
+        Ok(Self { head: Rc::clone(head), route, generation, version, timeout, encoding, has_json_length })
     }
 }
 

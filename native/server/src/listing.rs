@@ -232,6 +232,36 @@ impl Listing {
     }
 }
 
+/// The model that was found last: most connections ask for one again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Recent {
+    generation: u64,
+    name: String,
+    version: String,
+    found: Option<Arc<Version>>,
+}
+
+impl Recent {
+    /// As [`Listing::find`].
+    ///
+    /// # Errors
+    /// Those of [`Listing::find`].
+    pub(crate) fn find(&mut self, listing: &Listing, name: &str, version: &str) -> Result<&Arc<Version>, Refusal> {
+        let is_same = self.generation == listing.generation && self.name == name && self.version == version;
+        let found = match self.found.take() {
+            Some(found) if is_same => found,
+            _ => {
+                let found = Arc::clone(listing.find(name, version)?);
+                self.generation = listing.generation;
+                name.clone_into(&mut self.name);
+                version.clone_into(&mut self.version);
+                found
+            }
+        };
+        Ok(self.found.insert(found))
+    }
+}
+
 impl Entry {
     /// The version, where it is served.
     pub(crate) fn served(&self) -> Option<&Arc<Version>> {

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use servekit_core::{Answer, Reason, Refusal, Reply, Transport as Counted, Verdict};
-use servekit_wire::{GrpcStatus, Payload, Reply as Said};
+use servekit_core::{Answer, Limits, Reason, Refusal, Reply, Verdict};
+use servekit_wire::{self as wire, Connection, GrpcStatus, Payload};
 
 use super::desk::{Desk, Request, Stage, Waiting};
 use super::link::Link;
@@ -11,12 +11,16 @@ use super::slab::Slab;
 use super::transport::Transport;
 use crate::dialect::rest::{self, RestKind};
 use crate::dialect::{Named, grpc, with_id};
+use crate::intent::JSON_LENGTH;
 use crate::log::AccessLine;
 use crate::refusals::{self, Asker, Means};
 use crate::routes::{Route, Rpc};
 
 /// A larger buffer for answers is given back after use.
 const PAYLOAD_BYTES_KEPT_MAX: usize = 1 << 20;
+
+/// Nothing is waited for longer than this past its deadline.
+pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_millis(25);
 
 impl Desk {
     /// Gives an answer to whoever waits for it; nobody does where its ticket was retired.
@@ -31,112 +35,43 @@ impl Desk {
 
     /// Answers an open request and closes its books.
     pub(crate) fn finish<T: Transport>(&mut self, link: &mut Link<T>, slot: u32, outcome: Result<Reply, Refusal>) {
-        let Some(mut request) = self.take(link, slot) else { return };
+        // The request stays where it is until it is done with: moving it costs more than looking at it.
+        let Some(request) = self.requests.get_mut(slot) else { return };
+        let scope = request.scope.take();
+        let means = Means { jitter: &mut self.jitter, payload: &mut self.payload, now: self.now };
         let verdict = match (outcome, &request.stage) {
-            (Ok(reply), Stage::Waiting(waiting)) => match self.say(link, &request, waiting, &reply) {
-                Ok(transport) => {
-                    if let Some(scope) = &mut request.scope {
-                        scope.set_transport(transport);
-                    }
-                    Verdict::Answered(reply.timing)
+            (Ok(reply), Stage::Waiting(waiting)) => {
+                let said = Said { request, waiting, reply: &reply };
+                match said.write(&mut link.wire, means.payload, &self.shared.limits, self.now) {
+                    Ok(()) => Verdict::Answered(reply.timing),
+                    Err(refusal) => deny(means, &mut link.wire, request, &refusal),
                 }
-                Err(refusal) => self.deny(link, &request, &refusal),
-            },
-            (Ok(_), _) => self.deny(link, &request, &Refusal::abandoned()),
+            }
+            (Ok(_), _) => deny(means, &mut link.wire, request, &Refusal::abandoned()),
             (Err(refusal), Stage::Waiting(waiting)) => {
                 let refusal = with_id(refusal, waiting.asked.id.as_deref());
-                self.deny(link, &request, &refusal)
+                deny(means, &mut link.wire, request, &refusal)
             }
-            (Err(refusal), _) => self.deny(link, &request, &refusal),
+            (Err(refusal), _) => deny(means, &mut link.wire, request, &refusal),
         };
         if verdict == Verdict::Refused(Reason::RowRejected) {
             link.row_failed(self.shared.limits.row_failures_max, self.now);
         }
-        self.log(&request, verdict);
-        match (request.scope.take(), verdict) {
+        if self.shared.log.logs_requests() {
+            let line = line_of(request, verdict, self.now);
+            self.sampler.log(&self.shared.log, &mut self.jitter, &line, self.now);
+        }
+        match (scope, verdict) {
             (Some(scope), verdict) => scope.close(verdict, self.now),
             (None, Verdict::Refused(reason)) => self.counters.refused(reason),
             (None, Verdict::Answered(_)) => {}
         }
+        self.remove(link, slot);
         self.touch(link);
         // HTTP/1 may hold the next request already; HTTP/2 goes on only where it was stopped.
         if !link.multiplexed || link.paused || link.readable {
             self.resume(link);
         }
-    }
-
-    /// Writes a result into the connection's output.
-    fn say<T>(
-        &mut self,
-        link: &mut Link<T>,
-        request: &Request,
-        waiting: &Waiting,
-        reply: &Reply,
-    ) -> Result<Counted, Refusal> {
-        let served = &waiting.version.served;
-        let named = Named { contract: served.model.contract(), version: &served.version };
-        let limits = &self.shared.limits;
-        let payload = &mut self.payload;
-        payload.clear();
-        let transport = if request.intent.head.grpc {
-            grpc::encode(reply, &waiting.asked, &named, limits, payload)?;
-            link.wire.reply_grpc(request.stream, Some(payload), &GrpcStatus::OK, self.now);
-            Counted::Grpc
-        } else {
-            let kind = rest::encode(reply, &waiting.asked, &named, limits, payload)?;
-            let mut digits = itoa::Buffer::new();
-            let field;
-            let (content_type, fields, transport) = match kind {
-                RestKind::Json if request.intent.head.field("inference-header-content-length").is_none() => {
-                    ("application/json", &[][..], Counted::HttpJson)
-                }
-                RestKind::Json => ("application/json", &[][..], Counted::HttpBinary),
-                RestKind::Binary { json_bytes } => {
-                    field = [("inference-header-content-length", digits.format(json_bytes).as_bytes())];
-                    ("application/octet-stream", &field[..], Counted::HttpBinary)
-                }
-            };
-            let said = Said { status: 200, content_type, fields, body: payload, close: false };
-            link.wire.reply(request.stream, &said, self.now);
-            transport
-        };
-        // It must not keep the outputs' memory until the next answer.
-        payload.clear();
-        if payload.buffer().capacity() > PAYLOAD_BYTES_KEPT_MAX {
-            *payload = Payload::default();
-        }
-        Ok(transport)
-    }
-
-    /// Writes a refusal into the connection's output.
-    fn deny<T>(&mut self, link: &mut Link<T>, request: &Request, refusal: &Refusal) -> Verdict {
-        let asker = Asker { grpc: request.intent.head.grpc, ..Asker::default() };
-        let means = Means { jitter: &mut self.jitter, payload: &mut self.payload, now: self.now };
-        means.answer(&mut link.wire, request.stream, refusal, asker);
-        Verdict::Refused(refusal.reason)
-    }
-
-    fn log(&mut self, request: &Request, verdict: Verdict) {
-        if !self.shared.log.logs_requests() {
-            return;
-        }
-        let (id, model, rows) = match &request.stage {
-            Stage::Waiting(waiting) => (waiting.asked.id.as_deref(), Some(&*waiting.version.served.name), waiting.rows),
-            _ => (None, None, 0),
-        };
-        let line = AccessLine {
-            id,
-            model,
-            path: request.intent.head.path(),
-            transport: if request.intent.head.grpc { "grpc" } else { "http" },
-            outcome: match verdict {
-                Verdict::Answered(_) => "ok",
-                Verdict::Refused(reason) => reason.entry().label,
-            },
-            duration: self.now.saturating_duration_since(request.began_at),
-            rows,
-        };
-        self.sampler.log(&self.shared.log, &mut self.jitter, &line, self.now);
     }
 
     /// Tells every request whose time is up, whether it still waits or runs already.
@@ -176,21 +111,85 @@ impl Desk {
     fn give_up<T: Transport>(&mut self, links: &mut Slab<Link<T>>, slot: u32, refusal: &Refusal) {
         let Some(request) = self.requests.get(slot) else { return };
         let Some(link) = links.get_mut(request.link) else { return };
-        let queued = match &request.stage {
-            Stage::Waiting(waiting) => {
-                Some((waiting.version.served.placement, waiting.version.key, waiting.input_bytes as usize))
-            }
-            _ => None,
-        };
+        let queued = request.queued();
         if matches!(&request.intent.route, Route::Rpc(Rpc::HealthWatch)) {
             return self.end_watch(link, slot, refusal);
         }
         self.finish(link, slot, Err(refusal.clone()));
-        if let Some((placement, key, bytes)) = queued {
-            self.forget(placement, key, bytes);
+        if let Some(queued) = queued {
+            self.forget(queued);
         }
     }
 }
 
-/// Nothing is waited for longer than this past its deadline.
-pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_millis(25);
+/// A result on its way to whoever asked.
+struct Said<'a> {
+    request: &'a Request,
+    waiting: &'a Waiting,
+    reply: &'a Reply,
+}
+
+impl Said<'_> {
+    /// Writes it into the connection's output.
+    fn write(
+        &self,
+        wire: &mut Connection,
+        payload: &mut Payload,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let Self { request, waiting, reply } = self;
+        let served = &waiting.version.served;
+        let named = Named { contract: served.model.contract(), version: &served.version };
+        payload.clear();
+        if request.intent.head.grpc {
+            grpc::encode(reply, &waiting.asked, &named, limits, payload)?;
+            wire.reply_grpc(request.stream, Some(payload), &GrpcStatus::OK, now);
+        } else {
+            let kind = rest::encode(reply, &waiting.asked, &named, limits, payload)?;
+            let mut digits = itoa::Buffer::new();
+            let field;
+            let (content_type, fields) = match kind {
+                RestKind::Json => ("application/json", &[][..]),
+                RestKind::Binary { json_bytes } => {
+                    field = [(JSON_LENGTH, digits.format(json_bytes).as_bytes())];
+                    ("application/octet-stream", &field[..])
+                }
+            };
+            let reply = wire::Reply { status: 200, content_type, fields, body: payload, close: false };
+            wire.reply(request.stream, &reply, now);
+        }
+        // It must not keep the outputs' memory until the next answer.
+        payload.clear();
+        if payload.buffer().capacity() > PAYLOAD_BYTES_KEPT_MAX {
+            *payload = Payload::default();
+        }
+        Ok(())
+    }
+}
+
+/// Writes a refusal into the connection's output.
+fn deny(means: Means<'_>, wire: &mut Connection, request: &Request, refusal: &Refusal) -> Verdict {
+    means.answer(wire, request.stream, refusal, Asker { grpc: request.intent.head.grpc, ..Asker::default() });
+    Verdict::Refused(refusal.reason)
+}
+
+/// What the log tells of a request.
+fn line_of(request: &Request, verdict: Verdict, now: Instant) -> AccessLine<'_> {
+    let (id, model, rows) = match &request.stage {
+        Stage::Waiting(waiting) => (waiting.asked.id.as_deref(), Some(&*waiting.version.served.name), waiting.rows),
+        _ => (None, None, 0),
+    };
+    AccessLine {
+        id,
+        model,
+        path: request.intent.head.path(),
+        transport: if request.intent.head.grpc { "grpc" } else { "http" },
+        outcome: match verdict {
+            Verdict::Answered(_) => "ok",
+            Verdict::Refused(reason) => reason.entry().label,
+        },
+        duration: now.saturating_duration_since(request.began_at),
+        rows,
+    }
+}

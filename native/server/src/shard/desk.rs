@@ -15,7 +15,7 @@ use super::transport::Transport;
 use crate::dialect::Asked;
 use crate::intent::Intent;
 use crate::jitter::Jitter;
-use crate::listing::{Listing, Placement, Version};
+use crate::listing::{Listing, Placement, Recent, Version};
 use crate::log::Sampler;
 use crate::refusals::{Asker, Means};
 use crate::shared::Shared;
@@ -63,6 +63,22 @@ pub(crate) struct Waiting {
     pub rows: u32,
 }
 
+/// Where a request may be queued, and how large it is there.
+#[derive(Clone, Copy)]
+pub(crate) struct Queued {
+    placement: Placement,
+    key: ModelKey,
+    bytes: usize,
+}
+
+impl Request {
+    /// Where it may be queued.
+    pub(crate) fn queued(&self) -> Option<Queued> {
+        let Stage::Waiting(Waiting { version, input_bytes, .. }) = &self.stage else { return None };
+        Some(Queued { placement: version.served.placement, key: version.key, bytes: *input_bytes as usize })
+    }
+}
+
 /// A model as one shard serves it.
 pub(crate) struct Lane {
     pub version: Arc<Version>,
@@ -80,6 +96,8 @@ pub(crate) struct Desk {
     /// The time of this tick; read anew after each run.
     pub now: Instant,
     pub listing: Arc<Listing>,
+    /// The model that a message named last.
+    pub recent: Recent,
     pub mailbox: Arc<Mailbox>,
     /// Requests that may be open at once: the mailbox has no more slots.
     pub slots: usize,
@@ -116,6 +134,7 @@ impl Desk {
             index,
             now,
             listing: Arc::default(),
+            recent: Recent::default(),
             mailbox,
             slots,
             requests: Slab::default(),
@@ -188,52 +207,51 @@ impl Desk {
     }
 
     /// Takes a request out of the books, with all that is reserved for it: it has its answer, or its caller has left.
-    pub(crate) fn take<T>(&mut self, link: &mut Link<T>, slot: u32) -> Option<Request> {
-        let request = self.requests.remove(slot)?;
-        let place = request.place as usize;
-        link.open.swap_remove(place);
-        if let Some(&(_, moved)) = link.open.get(place)
-            && let Some(moved) = self.requests.get_mut(moved)
-        {
-            moved.place = request.place;
+    pub(crate) fn remove<T>(&mut self, link: &mut Link<T>, slot: u32) {
+        let Some(request) = self.requests.get(slot) else { return };
+        let (place, number, bytes) = (request.place, slot, request.bytes);
+        match &request.stage {
+            Stage::Reading => link.granted -= bytes,
+            Stage::Waiting(Waiting { ticket, version, input_bytes, .. }) => {
+                link.waiting -= 1;
+                self.mailbox.retire(*ticket);
+                self.lease.release_request();
+                let (key, input_bytes) = (version.key, *input_bytes);
+                if let Some(lane) = self.lane(key) {
+                    lane.bytes.release(input_bytes);
+                }
+            }
+            Stage::Watching { .. } => self.watches.retain(|&watch| watch != number),
         }
-        self.release(link, slot, &request);
-        Some(request)
-    }
-
-    /// Gives back what is reserved for a request that has left its connection's list.
-    fn release<T>(&mut self, link: &mut Link<T>, slot: u32, request: &Request) {
-        self.lease.release_bytes(request.bytes);
+        self.requests.discard(slot);
+        self.lease.release_bytes(bytes);
         if link.multiplexed {
             self.counters.stream_closed();
         }
-        match &request.stage {
-            Stage::Reading => link.granted -= request.bytes,
-            Stage::Waiting(waiting) => {
-                link.waiting -= 1;
-                self.mailbox.retire(waiting.ticket);
-                self.lease.release_request();
-                if let Some(lane) = self.lane(waiting.version.key) {
-                    lane.bytes.release(waiting.input_bytes);
-                }
-            }
-            Stage::Watching { .. } => self.watches.retain(|&watch| watch != slot),
+        link.open.swap_remove(place as usize);
+        if let Some(&(_, moved)) = link.open.get(place as usize)
+            && let Some(moved) = self.requests.get_mut(moved)
+        {
+            moved.place = place;
         }
     }
 
     /// A request whose caller has left: what is queued of it never runs.
     pub(crate) fn leave<T>(&mut self, link: &mut Link<T>, slot: u32) {
-        let Some(request) = self.take(link, slot) else { return };
-        if let Stage::Waiting(Waiting { version, input_bytes, .. }) = &request.stage {
-            self.forget(version.served.placement, version.key, *input_bytes as usize);
-        }
-        if let Some(scope) = request.scope {
+        let Some(request) = self.requests.get_mut(slot) else { return };
+        if let Some(scope) = request.scope.take() {
             scope.cancel(self.now);
+        }
+        let queued = request.queued();
+        self.remove(link, slot);
+        if let Some(queued) = queued {
+            self.forget(queued);
         }
     }
 
-    /// Tells a queue that nobody waits any more for a request of so many bytes.
-    pub(crate) fn forget(&mut self, placement: Placement, key: ModelKey, bytes: usize) {
+    /// Tells a queue that nobody waits any more for a request.
+    pub(crate) fn forget(&mut self, queued: Queued) {
+        let Queued { placement, key, bytes } = queued;
         match placement {
             Placement::Inline => self.scheduler.leave(key, bytes),
             Placement::Pool => self.shared.pool.leave(key, bytes),

@@ -57,8 +57,7 @@ impl<T: Transport> Shard<T> {
         let mut refused = Vec::new();
         self.desk.shared.pool.offer(&mut self.desk.offers, self.desk.now, &mut refused);
         for refused in refused {
-            let answered = refused.pending.caller.answer(Err(refused.refusal));
-            self.collected.extend(answered.map(|(_, answer)| answer));
+            self.answers.push(refused.pending.caller, Err(refused.refusal));
         }
         self.settle();
     }

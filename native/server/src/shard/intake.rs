@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use servekit_core::{Caller, Ending, Inputs, Pending, Reason, Refusal, RequestScope, Transport as Counted};
+use servekit_core::{Caller, Ending, Inputs, Pending, Reason, Refusal, Refused, RequestScope, Transport as Counted};
 use servekit_wire::{CloseReason, Event, Head, StreamId, Version as Protocol, Violation};
 
 use super::desk::{Desk, Stage, Waiting};
@@ -15,19 +15,13 @@ use crate::dialect::grpc;
 use crate::dialect::rest::{self, JsonLength};
 use crate::dialect::{Decoded, with_id};
 use crate::encoding;
-use crate::intent::Intent;
+use crate::intent::{Intent, JSON_LENGTH};
 use crate::listing::{Phase, Placement, Version};
 use crate::refusals::{self, Asker};
 use crate::routes::{self, ModelAction, Route, Rpc};
 
 /// Granted to a body that does not say its length. More is asked for as it comes.
 const GRANT_BYTES_FIRST: u64 = 8 << 10;
-
-/// What a decoded request waits for, and how.
-struct Accepted {
-    version: Arc<Version>,
-    pending: Pending,
-}
 
 impl Desk {
     /// Acts on one event of a connection.
@@ -125,8 +119,7 @@ impl Desk {
         let index = self.index;
         let scope = match (&intent.route, &intent.version) {
             (_, Some(version)) => {
-                let is_binary = intent.head.field("inference-header-content-length").is_some();
-                let transport = if is_binary { Counted::HttpBinary } else { Counted::HttpJson };
+                let transport = if intent.has_json_length { Counted::HttpBinary } else { Counted::HttpJson };
                 RequestScope::open_for(&version.counters[index], transport, self.now)
             }
             (Route::Rpc(Rpc::ModelInfer), None) => RequestScope::open(&self.counters, Counted::Grpc, self.now),
@@ -181,14 +174,15 @@ impl Desk {
         request.bytes -= unused;
         link.granted -= unused;
         self.lease.release_bytes(unused);
-        let accepted = self.inflated(link, slot, body, compressed).and_then(|body| match &intent.route {
-            Route::Rpc(Rpc::ModelInfer) | Route::Model { .. } => self.accept(link, slot, &body).map(Some),
-            _ => self.call(link, slot, &body).map(|()| None),
-        });
-        match accepted {
-            Ok(Some(accepted)) => self.offer(link, slot, accepted),
-            Ok(None) => {}
-            Err(refusal) => self.finish(link, slot, Err(refusal)),
+        let taken = match self.inflated(link, slot, body, compressed) {
+            Err(refusal) => Err(refusal),
+            Ok(body) => match &intent.route {
+                Route::Rpc(Rpc::ModelInfer) | Route::Model { .. } => self.accept(link, slot, &body),
+                _ => self.call(link, slot, &body),
+            },
+        };
+        if let Err(refusal) = taken {
+            self.finish(link, slot, Err(refusal));
         }
     }
 
@@ -221,8 +215,8 @@ impl Desk {
     }
 
     /// Decodes an inference, and books it: from here on it is owed an answer.
-    fn accept<T>(&mut self, link: &mut Link<T>, slot: u32, body: &Bytes) -> Result<Accepted, Refusal> {
-        let Some(request) = self.requests.get_mut(slot) else { return Err(Refusal::abandoned()) };
+    fn accept<T: Transport>(&mut self, link: &mut Link<T>, slot: u32, body: &Bytes) -> Result<(), Refusal> {
+        let Some(request) = self.requests.get_mut(slot) else { return Ok(()) };
         let (intent, began_at) = (Rc::clone(&request.intent), request.began_at);
         let limits = &self.shared.limits;
         let (version, decoded) = match &intent.route {
@@ -231,19 +225,22 @@ impl Desk {
                     Some(version) if intent.generation == self.listing.generation => version,
                     _ => self.listing.find(name, version)?,
                 };
-                let values = intent.head.fields_named("inference-header-content-length");
-                let length = JsonLength::from_values(values);
+                let length = match intent.has_json_length {
+                    true => JsonLength::from_values(intent.head.fields_named(JSON_LENGTH)),
+                    false => JsonLength::Absent,
+                };
                 (Arc::clone(version), rest::decode(body, length, version.served.model.contract(), limits))
             }
             Route::Rpc(_) => {
                 let (name, asked) = grpc::peek_model(body, limits)?;
                 routes::check_version(asked)?;
-                let version = self.listing.find(name, asked)?;
+                let version = self.recent.find(&self.listing, name, asked)?;
                 if let Some(scope) = &mut request.scope {
                     scope.enter(&version.counters[self.index]);
                 }
                 check_queue(version)?;
-                (Arc::clone(version), grpc::decode(body, version.served.model.contract(), limits))
+                let decoded = grpc::decode(body, version.served.model.contract(), limits);
+                (Arc::clone(version), decoded)
             }
             _ => return Err(Refusal::abandoned()),
         };
@@ -262,18 +259,29 @@ impl Desk {
             .map_err(|refusal| with_id(refusal, asked.id.as_deref()))?;
         let ticket = self.mailbox.issue(slot);
         let alone = overrides || link.runs_alone(self.now);
-        let Some(request) = self.requests.get_mut(slot) else { return Err(Refusal::abandoned()) };
+        let Some(request) = self.requests.get_mut(slot) else { return Ok(()) };
         link.granted -= request.bytes;
         link.waiting += 1;
         if let Some(scope) = &mut request.scope {
             scope.accept(self.now);
         }
-        let waiting =
-            Waiting { ticket, version: Arc::clone(&version), arrived_at: self.now, deadline, asked, input_bytes, rows };
-        request.stage = Stage::Waiting(waiting);
+        let (key, placement, arrived_at) = (version.key, version.served.placement, self.now);
+        request.stage = Stage::Waiting(Waiting { ticket, version, arrived_at, deadline, asked, input_bytes, rows });
         self.expect(deadline);
         let caller = Caller::new(ticket, Arc::clone(&self.mailbox));
-        Ok(Accepted { version, pending: Pending { caller, inputs, rows, arrived_at: self.now, deadline, alone } })
+        let pending = Pending { caller, inputs, rows, arrived_at, deadline, alone };
+        match placement {
+            Placement::Pool => {
+                self.offers.push((key, pending));
+                Ok(())
+            }
+            Placement::Inline => self.scheduler.offer(key, pending, self.now).map_err(|refused| {
+                let Refused { pending, refusal } = *refused;
+                // Answered here and now, so what the caller would put into the mailbox is not needed.
+                drop(pending.caller.answer(Err(Refusal::abandoned())));
+                refusal
+            }),
+        }
     }
 
     /// Reserves a place in the queue and the model's part of memory.
@@ -289,21 +297,6 @@ impl Desk {
         let free = lane.bytes.free();
         self.lease.release_request();
         Err(refusals::model_memory_full(&version.served.name, input_bytes, free))
-    }
-
-    fn offer<T: Transport>(&mut self, link: &mut Link<T>, slot: u32, accepted: Accepted) {
-        let Accepted { version, pending } = accepted;
-        match version.served.placement {
-            Placement::Pool => self.offers.push((version.key, pending)),
-            Placement::Inline => {
-                if let Err(refused) = self.scheduler.offer(version.key, pending, self.now) {
-                    let refused = *refused;
-                    // Answered here and self.now, so what the caller would put into the mailbox is not needed.
-                    drop(refused.pending.caller.answer(Err(Refusal::abandoned())));
-                    self.finish(link, slot, Err(refused.refusal));
-                }
-            }
-        }
     }
 }
 

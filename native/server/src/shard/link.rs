@@ -10,8 +10,8 @@ use smallvec::SmallVec;
 use super::transport::{Peer, Transport};
 use crate::intent::Intent;
 
-/// Slices of one vectored write.
-const SLICES_MAX: usize = 64;
+/// Slices of one vectored write. Most answers need one; more would be paid for by all.
+const SLICES_MAX: usize = 16;
 
 /// Heads that a connection's client repeats; clients have one or two.
 const INTENTS_KEPT: usize = 4;

@@ -118,22 +118,30 @@ impl<T: Transport> Shard<T> {
         self.links.next_number()
     }
 
+    /// Sees to it that one more connection can be opened: where there are too many, the one that is idle longest goes.
+    /// Done before the newcomer's number is looked at, because whoever goes leaves a number behind, which is the next.
+    pub(crate) fn make_room(&mut self) -> bool {
+        if self.desk.lease.reserve_connection() {
+            self.desk.lease.release_connection();
+            return true;
+        }
+        let Some(idle) = self.longest_idle() else { return false };
+        self.desk.counters.ended(Ending::Connections);
+        self.desk.now = (self.clock)();
+        self.close(idle);
+        true
+    }
+
     /// Takes a connection over, in place of the one that is idle longest where there are too many. Gives it back where
     /// none is idle: then it must wait.
     ///
     /// # Errors
     /// The connection.
     pub(crate) fn open(&mut self, transport: T, peer: Peer) -> Result<u32, T> {
-        let now = (self.clock)();
-        if !self.desk.lease.reserve_connection() {
-            let Some(idle) = self.longest_idle() else { return Err(transport) };
-            self.desk.counters.ended(Ending::Connections);
-            self.desk.now = now;
-            self.close(idle);
-            if !self.desk.lease.reserve_connection() {
-                return Err(transport);
-            }
+        if !self.make_room() || !self.desk.lease.reserve_connection() {
+            return Err(transport);
         }
+        let now = (self.clock)();
         let number = self.links.next_number();
         let limits = Arc::clone(&self.wire_limits[number as usize % AGES]);
         let mut link = Link::new(number, transport, peer, Connection::new(limits, now), now);
@@ -262,10 +270,6 @@ impl<T: Transport> Shard<T> {
     /// Takes the answers of the pool.
     fn collect(&mut self) {
         self.desk.mailbox.collect(&mut self.collected);
-        self.settle_collected();
-    }
-
-    fn settle_collected(&mut self) {
         for answer in self.collected.drain(..) {
             self.desk.answer(&mut self.links, answer);
         }
@@ -273,8 +277,9 @@ impl<T: Transport> Shard<T> {
 
     /// Gives out what stands in `answers`.
     fn settle(&mut self) {
-        self.collected.extend(self.answers.drain());
-        self.settle_collected();
+        for answer in self.answers.drain() {
+            self.desk.answer(&mut self.links, answer);
+        }
     }
 
     /// Writes every connection that has something to say, once, and closes those that are over.

@@ -194,6 +194,8 @@ impl Runner {
     }
 
     fn open(&mut self, mut socket: Socket, peer: Peer) {
+        // Where there is none, `open` says so.
+        let _has_room = self.shard.make_room();
         let number = self.shard.next_number() as usize;
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registry = self.handle.poll.registry();

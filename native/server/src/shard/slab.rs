@@ -40,6 +40,14 @@ impl<T> Slab<T> {
         Some(row)
     }
 
+    /// Ends a row where it stands; one that is not there is no matter.
+    pub(crate) fn discard(&mut self, number: u32) {
+        if let Some(row @ Some(_)) = self.rows.get_mut(number as usize) {
+            *row = None;
+            self.free.push(number);
+        }
+    }
+
     /// The row of this number.
     pub(crate) fn get(&self, number: u32) -> Option<&T> {
         self.rows.get(number as usize)?.as_ref()

@@ -87,10 +87,9 @@ impl Desk {
             }
             Rpc::ModelInfer | Rpc::HealthWatch => {}
         }
-        if let Some(request) = self.take(link, slot) {
-            link.wire.reply_grpc(request.stream, Some(&self.payload), &GrpcStatus::OK, self.now);
-            self.touch(link);
-        }
+        link.wire.reply_grpc(request.stream, Some(&self.payload), &GrpcStatus::OK, self.now);
+        self.remove(link, slot);
+        self.touch(link);
         Ok(())
     }
 
@@ -134,11 +133,12 @@ impl Desk {
 
     /// Ends the answer of one who watches.
     pub(super) fn end_watch<T: Transport>(&mut self, link: &mut Link<T>, slot: u32, refusal: &Refusal) {
-        let Some(request) = self.take(link, slot) else { return };
+        let Some(stream) = self.requests.get(slot).map(|request| request.stream) else { return };
+        self.remove(link, slot);
         let entry = refusal.reason.entry();
         let code = entry.grpc.map_or(0, |code| code as u8);
         let fields = [("servekit-refusal", entry.label.as_bytes())];
-        link.wire.finish_grpc(request.stream, &GrpcStatus { code, message: &refusal.text, fields: &fields }, self.now);
+        link.wire.finish_grpc(stream, &GrpcStatus { code, message: &refusal.text, fields: &fields }, self.now);
         self.touch(link);
     }
 }

@@ -212,7 +212,7 @@ impl Bench {
     fn start_runner(&self) -> std::thread::JoinHandle<()> {
         let shared = Arc::clone(&self.shared);
         std::thread::spawn(move || {
-            shared.pool.run(&mut |version, dispatch, report| version.counters[1].ran(dispatch, report))
+            shared.pool.run(&mut |version, dispatch, report| version.counters[1].ran(dispatch, report));
         })
     }
 

@@ -58,7 +58,7 @@ def alive(server: ServerProcess, before: Standing | None = None, expected: Mappi
     if before is None:
         return
     waited(lambda: _at_most(descriptors(server), before.descriptors, "descriptors"))
-    _at_most(resident_bytes(server), before.resident_bytes + GROWTH_BYTES_MAX, "resident bytes")
+    waited(lambda: _at_most(resident_bytes(server), before.resident_bytes + GROWTH_BYTES_MAX, "resident bytes"))
     risen = {
         label: count - before.refusals.get(label, 0)
         for label, count in refusals(server.metrics()).items()

@@ -176,3 +176,4 @@ def serving(
                 process.kill()
                 process.wait()
         reader.join(10)
+        process.stderr.close()

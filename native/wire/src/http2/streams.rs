@@ -36,7 +36,14 @@ pub(super) enum Closed {
 
 impl Streams {
     pub(super) fn new() -> Self {
-        Self { ids: Vec::new(), open: Vec::new(), closed: Vec::new(), closed_next: 0, forgiven_max: 0, silent: Vec::new() }
+        Self {
+            ids: Vec::new(),
+            open: Vec::new(),
+            closed: Vec::new(),
+            closed_next: 0,
+            forgiven_max: 0,
+            silent: Vec::new(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {

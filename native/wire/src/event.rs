@@ -45,6 +45,12 @@ pub enum Event {
         /// The request.
         stream: StreamId,
     },
+    /// A stream was ended by us without an answer, while its connection goes on. Where the owner knows the request,
+    /// `Reset` tells of it too.
+    Dropped {
+        /// Label of `servekit_connections_closed_total`.
+        reason: CloseReason,
+    },
     /// The peer broke a rule of this request. The owner answers it with a refusal (HTTP/1 closes after that answer
     /// where the rule says so: [`Violation::closes`]).
     Violation {
@@ -120,7 +126,7 @@ impl Violation {
     }
 }
 
-/// Why a connection was ended by us or by a fault; ordinary ends have none.
+/// Why a connection or a stream was ended by us or by a fault; ordinary ends have none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// No first byte in time, or no HTTP/2 preface after its beginning.
@@ -129,6 +135,8 @@ pub enum CloseReason {
     Idle,
     /// Lived long enough.
     Age,
+    /// One stream more than may be open.
+    Streams,
     /// A peer's breach of HTTP/2.
     H2Protocol,
     /// A peer's flood of frames.

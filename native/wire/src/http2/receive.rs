@@ -11,7 +11,7 @@ use super::settings::WINDOW_BYTES_DEFAULT;
 use super::stream::{Answer, Receiving, Stream};
 use super::streams::Closed;
 use super::{Block, Http2, Parting, Step};
-use crate::event::{Event, StreamId, Violation};
+use crate::event::{CloseReason, Event, StreamId, Violation};
 use crate::grpc::PREFIX_BYTES;
 use crate::head::Method;
 use crate::hpack::Undecodable;
@@ -149,6 +149,9 @@ impl Http2 {
         if parted || self.streams.len() >= self.limits.connection_streams_max as usize {
             frame::put_reset(output.buffer(), headers.stream, ErrorCode::RefusedStream);
             self.streams.close(headers.stream, true);
+            if !parted {
+                self.events.push_back(Event::Dropped { reason: CloseReason::Streams });
+            }
             return self.calm.control(&self.limits, now);
         }
         match outcome {

@@ -144,6 +144,7 @@ impl Http2 {
             if stream.queue.as_ref().is_some_and(|queue| passed(queue.moved_at, now, self.limits.write_stall_max)) {
                 frame::put_reset(output.buffer(), stream.id, ErrorCode::Cancel);
                 self.events.push_back(Event::Reset { stream: id });
+                self.events.push_back(Event::Dropped { reason: CloseReason::WriteTimeout });
                 self.remove(at, true);
                 continue;
             }

@@ -67,6 +67,7 @@ impl Talk {
                 self.stream = stream;
                 Said::Violation(violation)
             }
+            Event::Dropped { reason } => panic!("HTTP/1 has no streams to drop for {reason:?}"),
             Event::Closing { reason } => Said::Closing(reason),
         };
         Some(said)

@@ -104,7 +104,7 @@ fn streams_beyond_the_limit_are_refused_alone() {
     let mut peer = Peer::with(Limits { connection_streams_max: 2, ..Limits::default() });
     assert_eq!(peer.send(&[get(1), get(3)].concat()).len(), 2);
     assert!(peer.said().is_empty());
-    assert!(peer.send(&[post(5), data(5, true, b"x")].concat()).is_empty());
+    assert_eq!(peer.send(&[post(5), data(5, true, b"x")].concat()), ["dropped Streams"]);
     assert_eq!(peer.said(), ["RST_STREAM 5 RefusedStream"]);
     peer.reply(1, 200, b"");
     assert_eq!(peer.send(&get(7)).len(), 1);

@@ -195,6 +195,7 @@ fn text(event: &Event) -> String {
             format!("body {} {shown}{}", stream.0, if *compressed { " compressed" } else { "" })
         }
         Event::Reset { stream } => format!("reset {}", stream.0),
+        Event::Dropped { reason } => format!("dropped {reason:?}"),
         Event::Violation { stream, violation } => format!("violation {} {violation:?}", stream.0),
         Event::Closing { reason } => format!("closing {}", reason.map_or("-".into(), |reason| format!("{reason:?}"))),
     }

@@ -59,7 +59,7 @@ fn a_stream_whose_window_stays_shut_is_reset() {
     peer.said();
     peer.now += seconds(29);
     assert!(peer.send(&window_update(3, 1)).is_empty());
-    assert_eq!(peer.pass(seconds(1)), ["reset 1"]);
+    assert_eq!(peer.pass(seconds(1)), ["reset 1", "dropped WriteTimeout"]);
     assert_eq!(peer.said(), ["DATA 3 1", "RST_STREAM 1 Cancel"]);
     assert_eq!(peer.http2.open_requests(), 2);
 }

@@ -40,6 +40,7 @@ impl Desk {
                 }
             }
             Event::Violation { stream, violation } => self.violation(link, stream, &violation),
+            Event::Dropped { reason } => self.counters.ended(ending(reason)),
             Event::Closing { reason } => {
                 if let Some(reason) = reason {
                     self.counters.ended(ending(reason));
@@ -315,6 +316,7 @@ fn ending(reason: CloseReason) -> Ending {
         CloseReason::Handshake => Ending::Handshake,
         CloseReason::Idle => Ending::Idle,
         CloseReason::Age => Ending::Age,
+        CloseReason::Streams => Ending::Streams,
         CloseReason::H2Protocol => Ending::H2Protocol,
         CloseReason::Calm => Ending::Calm,
         CloseReason::DeadPeer => Ending::DeadPeer,

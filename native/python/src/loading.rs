@@ -1,5 +1,6 @@
 //! From a model's file to a model that is served.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +35,7 @@ impl Loader {
     /// `Config` where the library cannot be used.
     pub fn open(config: &config::Config) -> Result<Self, Error> {
         let plan = plan(&config.execution);
-        let environment = Environment::open(&config.onnxruntime_library, Box::new(tell))
+        let environment = Environment::open(&config.onnxruntime_library, Box::new(tell_of_library))
             .map_err(|error| Error::Config(error.to_string()))?;
         let settings = Settings {
             device: match config.execution.device {
@@ -150,7 +151,13 @@ pub fn check_absolute(path: &Path) -> Result<(), Error> {
     Err(Error::Config(format!("path {} is relative, absolute ones are allowed; resolve it first", path.display())))
 }
 
-fn tell(level: LogLevel, text: &str) {
-    // ONNX Runtime speaks while models load; what it says is for the operator.
-    eprintln!("onnxruntime {level:?}: {text}");
+/// Writes a line to stderr in one piece: others write there too, Python's own logger among them.
+pub fn tell(line: &str) {
+    // Where nobody reads stderr any more, serving goes on.
+    let _unread = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// What ONNX Runtime says while models load is for the operator.
+fn tell_of_library(level: LogLevel, text: &str) {
+    tell(&format!("onnxruntime {level:?}: {text}"));
 }

@@ -10,7 +10,7 @@ use servekit_server::{Absence, AccessLog, DataPorts, LogKind, Server};
 
 use crate::config::{self, Config};
 use crate::errors::Error;
-use crate::loading::{Loader, check_absolute};
+use crate::loading::{Loader, check_absolute, tell};
 
 /// How often runs are looked through for those that take too long.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -207,7 +207,7 @@ fn server_config(config: &Config, loader: &Loader) -> servekit_server::Config {
             lines_per_second_max: config.limits.log_lines_per_second_max,
             field_bytes_max: config.limits.log_field_bytes_max,
         },
-        log: Box::new(|_: LogKind, line: &str| eprintln!("{line}")),
+        log: Box::new(|_: LogKind, line: &str| tell(line)),
     }
 }
 

@@ -7,6 +7,7 @@ one past it. Limits are set through the environment, and are small, so that the 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.serve.alive import waited
 from tests.serve.process import ServerProcess, serving
 from tests.serve.raw_frames import Peer, Reply, peer
 from tests.serve.raw_http import Answer, raw_connection
@@ -80,6 +82,11 @@ def pooled(*names: str, **settings: object) -> dict[str, str]:
     """The environment that sends these models to the pool."""
     models = [{"name": name, "execution": "pool", **settings} for name in names]
     return {"SERVEKIT__MODELS": json.dumps(models)}
+
+
+def python_path(folder: Path) -> dict[str, str]:
+    """The environment in which Python looks into this folder first: a `sitecustomize.py` there runs before all else."""
+    return {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", str(Path.cwd()))])}
 
 
 def tensor(name: str, datatype: str, shape: Sequence[int], values: Sequence[object]) -> dict[str, Any]:
@@ -181,11 +188,12 @@ def ends_one(server: ServerProcess, reason: str) -> Iterator[None]:
 def running(server: ServerProcess, model: str = "spin", turns: int = 10**12) -> Iterator[Peer]:
     """The one runner is busy with a run that does not end by itself; yields the peer that waits for it."""
     with peer(server) as caller:
-        number, frames = caller.called(spin_message(turns, model))
-        caller.send(*frames)
+        caller.send(*caller.called(spin_message(turns, model))[1])
         server.settles("servekit_in_flight_requests", 1, model=model)
         server.settles("nv_inference_pending_request_count", 0, model=model)
         yield caller
+        # The runner is free again when the next who asks is served.
+        waited(lambda: served(caller.call(spin_message(1, model), ("grpc-timeout", "20S"))))
 
 
 def spin_message(turns: int, model: str = "spin") -> bytes:

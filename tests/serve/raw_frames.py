@@ -65,7 +65,11 @@ class Peer:
     """A client that decides about every frame. It answers SETTINGS and PING unless told to stay mute."""
 
     def __init__(
-        self, connected: socket.socket, settings: Mapping[int, int] | None = None, *, window_bytes: int = WINDOW_BYTES_MAX
+        self,
+        connected: socket.socket,
+        settings: Mapping[int, int] | None = None,
+        *,
+        window_bytes: int = WINDOW_BYTES_MAX,
     ) -> None:
         self.socket = connected
         self.socket.settimeout(WAIT_SECONDS_MAX)

@@ -76,6 +76,8 @@ pub(crate) struct Version {
     pub bytes: Arc<Quota>,
     /// Requests that wait in the pool's queue: a hint for refusing before a body is read.
     pub queued: AtomicUsize,
+    /// Shards that may still send requests to it.
+    pub shards: AtomicUsize,
     /// One per shard and then one per runner, each written by that thread alone.
     pub counters: Box<[Arc<ModelCounters>]>,
 }
@@ -91,6 +93,7 @@ impl Version {
             served,
             bytes: Quota::new(bytes_max, Self::BYTES_BLOCK),
             queued: AtomicUsize::new(0),
+            shards: AtomicUsize::new(0),
             counters: threads.iter().map(ModelCounters::new).collect(),
         }
     }

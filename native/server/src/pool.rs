@@ -43,7 +43,7 @@ struct Queue {
     /// Lanes that nobody uses; the one used last is used next, as its buffers are warm. `None` stands for a lane that
     /// broke: whoever takes it makes another.
     lanes: Vec<Option<Box<dyn Executor>>>,
-    /// Goes once it is empty and all its lanes are back.
+    /// Goes once no shard sends to it, it is empty and all its lanes are back.
     is_closing: bool,
 }
 
@@ -74,11 +74,20 @@ impl Pool {
         Ok(())
     }
 
-    /// Ends a model's queue: nothing more is taken in, and what is there is still run.
+    /// Ends a model's queue once no shard sends to it any more and what it holds was run.
     pub(crate) fn close(&self, key: ModelKey) {
         let mut state = self.lock();
         if let Some(place) = state.place(key) {
             state.queues[place].is_closing = true;
+            state.bury(place);
+        }
+    }
+
+    /// Says that a shard sends nothing more to this model.
+    pub(crate) fn part(&self, version: &Version) {
+        version.shards.fetch_sub(1, Ordering::Relaxed);
+        let mut state = self.lock();
+        if let Some(place) = state.place(version.key) {
             state.bury(place);
         }
     }
@@ -210,7 +219,7 @@ impl State {
         if self.is_stopping {
             return Err(Box::new(Refused { pending, refusal: crate::refusals::draining() }));
         }
-        let Some(place) = self.place(key).filter(|&place| !self.queues[place].is_closing) else {
+        let Some(place) = self.place(key) else {
             return Err(Box::new(Refused { pending, refusal: unloaded() }));
         };
         if self.requests >= self.requests_max {
@@ -224,7 +233,8 @@ impl State {
     fn bury(&mut self, place: usize) {
         let queue = &self.queues[place];
         let is_whole = queue.lanes.len() == queue.version.served.lanes.max(1);
-        if queue.is_closing && is_whole && queue.batcher.queued().requests == 0 {
+        let is_left = queue.version.shards.load(Ordering::Relaxed) == 0;
+        if queue.is_closing && is_left && is_whole && queue.batcher.queued().requests == 0 {
             self.queues.remove(place);
         }
     }

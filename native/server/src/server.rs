@@ -287,3 +287,6 @@ fn run(shared: &Shared, index: usize) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests;

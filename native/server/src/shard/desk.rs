@@ -96,6 +96,8 @@ pub(crate) struct Desk {
     /// The time of this tick; read anew after each run.
     pub now: Instant,
     pub listing: Arc<Listing>,
+    /// Clients are asked to go, with their next answer at the latest.
+    pub asks_to_go: bool,
     /// The model that a message named last.
     pub recent: Recent,
     pub mailbox: Arc<Mailbox>,
@@ -134,6 +136,7 @@ impl Desk {
             index,
             now,
             listing: Arc::default(),
+            asks_to_go: false,
             recent: Recent::default(),
             mailbox,
             slots,
@@ -151,6 +154,14 @@ impl Desk {
             active: Vec::new(),
             dirty: Vec::new(),
         }
+    }
+
+    /// Asks a client to go.
+    pub(crate) fn part<T>(&mut self, link: &mut Link<T>) {
+        link.is_leaving = false;
+        link.wire.drain(self.now);
+        self.resume(link);
+        self.touch(link);
     }
 
     /// Has a connection go on in this tick with what it holds.

@@ -1,5 +1,7 @@
 //! Models that a shard runs itself, when it has read everything that is ready.
 
+use std::sync::atomic::Ordering;
+
 use servekit_core::{Answers, Next, Outcome, execute};
 
 use super::Shard;
@@ -11,11 +13,12 @@ use crate::pool::unloaded;
 impl Desk {
     /// Opens and closes lanes so that they are those of the listing.
     pub(super) fn change_lanes(&mut self, answers: &mut Answers) {
-        let Self { listing, scheduler, lanes, .. } = self;
+        let Self { listing, scheduler, lanes, shared, .. } = self;
         lanes.retain(|lane| {
             let is_served = listing.served().any(|version| version.key == lane.version.key);
             if !is_served {
                 scheduler.close(lane.version.key, &unloaded(), answers);
+                shared.pool.part(&lane.version);
             }
             is_served
         });
@@ -27,6 +30,7 @@ impl Desk {
                 lane.executor = version.served.model.executor().ok();
                 scheduler.add(version.key, &*version.served.name, version.served.policy.clone());
             }
+            version.shards.fetch_add(1, Ordering::Relaxed);
             lanes.insert(place, lane);
         }
     }

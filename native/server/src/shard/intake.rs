@@ -51,6 +51,9 @@ impl Desk {
 
     fn head<T: Transport>(&mut self, link: &mut Link<T>, stream: StreamId, head: &Rc<Head>, end: bool) {
         link.multiplexed |= head.version == Protocol::Http2;
+        if self.asks_to_go {
+            self.part(link);
+        }
         let admitted = self.intent(link, head).and_then(|intent| {
             self.admit(&intent)?;
             Ok(intent)

@@ -55,6 +55,8 @@ pub(crate) struct Link<T> {
     pub goes_on: bool,
     /// HTTP/2 has spoken: large reads are worth their while at once.
     pub multiplexed: bool,
+    /// It is to go, and is given a moment to bring the request that may be on its way.
+    pub is_leaving: bool,
     /// Bytes that were read and not taken by the protocol yet.
     pub unread: Vec<u8>,
     /// When bytes last went either way.
@@ -91,6 +93,7 @@ impl<T> Link<T> {
             paused: false,
             goes_on: false,
             multiplexed: false,
+            is_leaving: false,
             unread: Vec::new(),
             used_at: now,
             reserved: 0,

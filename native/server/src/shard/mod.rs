@@ -46,6 +46,10 @@ const SCRATCH_BYTES: usize = 64 << 10;
 /// How often connections that were answered go on with what they sent ahead, before sockets are looked at again.
 const ROUNDS_MAX: usize = 16;
 
+/// A connection that was used this recently may have its next request on the way when clients are asked to go. It is
+/// given as long to bring it, and told with the answer.
+const LEAVING_GRACE: Duration = Duration::from_millis(200);
+
 /// Ages of connections are spread over so many values, so that those opened together do not end together.
 const AGES: usize = 16;
 
@@ -65,8 +69,10 @@ pub(crate) struct Shard<T> {
     check_interval: Duration,
     checked_at: Instant,
     swept_at: Instant,
-    /// Clients were asked to go.
-    left: bool,
+    /// When clients were asked to go.
+    left_at: Option<Instant>,
+    /// They were not asked yet in the tick in which that time came.
+    is_leaving: bool,
     /// Connections that had their turn and have more to read.
     later: Vec<u32>,
     batch: Batch,
@@ -105,7 +111,8 @@ impl<T: Transport> Shard<T> {
             check_interval,
             checked_at: now,
             swept_at: now,
-            left: false,
+            left_at: None,
+            is_leaving: false,
             later: Vec::new(),
             batch: Batch::default(),
             answers: Answers::default(),
@@ -146,7 +153,7 @@ impl<T: Transport> Shard<T> {
         let limits = Arc::clone(&self.wire_limits[number as usize % AGES]);
         let mut link = Link::new(number, transport, peer, Connection::new(limits, now), now);
         self.desk.counters.connection_opened();
-        if self.left {
+        if self.has_left() {
             link.wire.drain(now);
             self.desk.resume(&mut link);
             self.desk.touch(&mut link);
@@ -171,16 +178,24 @@ impl<T: Transport> Shard<T> {
 
     /// Whether clients were asked to go, so that nobody else is let in.
     pub(crate) fn has_left(&self) -> bool {
-        self.left
+        self.left_at.is_some()
     }
 
-    /// One turn.
-    pub(crate) fn tick(&mut self) {
+    /// Begins a turn: reads the clock, and looks whether models or the server's phase have changed.
+    pub(crate) fn begin(&mut self) {
         self.desk.now = (self.clock)();
         self.refresh();
+    }
+
+    /// The turn itself.
+    pub(crate) fn tick(&mut self) {
         self.receive();
         self.collect();
         self.dispatch();
+        if std::mem::take(&mut self.is_leaving) {
+            // What was sent before is read by now, so that no request is cut off that could still be seen.
+            self.leave();
+        }
         for _ in 0..ROUNDS_MAX {
             if self.desk.active.is_empty() {
                 break;
@@ -193,7 +208,7 @@ impl<T: Transport> Shard<T> {
         std::mem::swap(&mut self.later, &mut self.desk.active);
         self.desk.active.append(&mut self.later);
         self.desk.counters.set_in_flight_bytes(self.desk.lease.bytes());
-        if self.left {
+        if self.has_left() {
             self.tell_busy();
         }
     }
@@ -207,14 +222,13 @@ impl<T: Transport> Shard<T> {
         let check = (self.links.len() > 0).then(|| self.checked_at + self.check_interval);
         let sweep = self.desk.deadline_min.map(|deadline| deadline.max(self.swept_at + SWEEP_INTERVAL));
         let leave = match self.desk.listing.phase {
-            Phase::Draining { leave_at } if !self.left => Some(leave_at),
-            _ => None,
+            Phase::Draining { leave_at } if !self.has_left() => Some(leave_at),
+            _ => self.left_at.map(|left_at| left_at + LEAVING_GRACE).filter(|&end| end > now),
         };
         let next = [check, sweep, leave].into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))
     }
 
-    /// Looks whether models or the server's phase have changed.
     fn refresh(&mut self) {
         let listing = self.listing.load();
         if listing.generation != self.desk.listing.generation {
@@ -224,9 +238,14 @@ impl<T: Transport> Shard<T> {
             self.desk.tell_watches(&mut self.links);
         }
         match self.desk.listing.phase {
-            Phase::Draining { leave_at } if !self.left && leave_at <= self.desk.now => self.leave(),
+            Phase::Draining { leave_at } if !self.has_left() && leave_at <= self.desk.now => {
+                self.left_at = Some(self.desk.now);
+                self.desk.asks_to_go = true;
+                self.is_leaving = true;
+            }
             Phase::Ending => {
-                self.left = true;
+                self.left_at.get_or_insert(self.desk.now);
+                self.desk.asks_to_go = true;
                 let owed = self.desk.give_all_up(&mut self.links);
                 self.desk.shared.unanswered.fetch_add(owed, Ordering::Relaxed);
             }
@@ -236,7 +255,6 @@ impl<T: Transport> Shard<T> {
 
     /// Asks all clients to go.
     fn leave(&mut self) {
-        self.left = true;
         for slot in self.desk.watches.clone() {
             let Some(request) = self.desk.requests.get(slot) else { continue };
             if let Some(link) = self.links.get_mut(request.link) {
@@ -244,9 +262,19 @@ impl<T: Transport> Shard<T> {
             }
         }
         for (_, link) in self.links.iter_mut() {
-            link.wire.drain(self.desk.now);
-            self.desk.resume(link);
-            self.desk.touch(link);
+            let is_recent = self.desk.now.saturating_duration_since(link.used_at) < LEAVING_GRACE;
+            if is_recent && !link.multiplexed && link.is_idle() {
+                link.is_leaving = true;
+            } else {
+                self.desk.part(link);
+            }
+        }
+    }
+
+    /// Ends the grace of those who could still have brought a request.
+    fn part(&mut self) {
+        for (_, link) in self.links.iter_mut().filter(|(_, link)| link.is_leaving) {
+            self.desk.part(link);
         }
     }
 
@@ -306,6 +334,9 @@ impl<T: Transport> Shard<T> {
             self.swept_at = now;
             self.desk.sweep(&mut self.links);
         }
+        if self.left_at.is_some_and(|left_at| is_due(left_at, LEAVING_GRACE)) {
+            self.part();
+        }
         if !is_due(self.checked_at, self.check_interval) {
             return;
         }
@@ -342,9 +373,11 @@ impl<T: Transport> Shard<T> {
     }
 
     fn tell_busy(&mut self) {
-        let unsent =
-            self.links.iter_mut().filter_map(|(_, link)| (!link.wire.output().is_empty()).then_some(())).count();
-        self.desk.shared.tell_busy(self.desk.index, (self.desk.awaited() + unsent) as u64);
+        let links = self.links.iter_mut();
+        let unfinished =
+            links.filter_map(|(_, link)| (link.is_leaving || !link.wire.output().is_empty()).then_some(()));
+        let busy = self.desk.awaited() + unfinished.count();
+        self.desk.shared.tell_busy(self.desk.index, busy as u64);
     }
 }
 

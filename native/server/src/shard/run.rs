@@ -163,6 +163,7 @@ impl Runner {
                 }
             }
             self.measure();
+            self.shard.begin();
             self.accept();
             self.shard.tick();
         }

@@ -50,6 +50,33 @@ fn clients_are_asked_to_go_and_every_accepted_request_is_answered() {
 }
 
 #[test]
+fn a_request_that_was_on_its_way_is_answered_with_the_farewell() {
+    let (mut bench, _model) = Bench::serving(Placement::Inline, |_| {});
+    let [eager, silent] = [bench.connect(), bench.connect()];
+    for client in [&eager, &silent] {
+        client.say(infer(1.0));
+        bench.tick(&[client]);
+        assert_eq!(client.hear_statuses(), [200]);
+    }
+    begin(&bench, 0);
+    bench.tick(&[]);
+    assert!(!eager.is_closed() && !silent.is_closed());
+    assert!(!bench.shared.wait_idle(Duration::ZERO));
+    assert!(bench.shard.wait().is_some_and(|wait| wait <= Duration::from_millis(200)));
+    eager.say(infer(2.0));
+    bench.tick(&[&eager]);
+    let heard = eager.hear();
+    assert_eq!(values_of(&heard), [2.0]);
+    assert!(heard[0].head.contains("connection: close"));
+    bench.clock.advance_ms(200);
+    bench.tick(&[]);
+    bench.tick(&[]);
+    assert!(eager.is_closed() && silent.is_closed());
+    assert!(bench.shared.wait_idle(Duration::ZERO));
+    bench.assert_idle();
+}
+
+#[test]
 fn whoever_has_no_answer_in_time_is_told_and_counted() {
     let (mut bench, _model) = Bench::serving(Placement::Pool, |_| {});
     let client = bench.connect();

@@ -233,6 +233,7 @@ impl Bench {
             let read_closed = client.ends.borrow().client_closed;
             self.shard.ready(client.number, Ready { readable: true, writable: true, read_closed });
         }
+        self.shard.begin();
         self.shard.tick();
     }
 

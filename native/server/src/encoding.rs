@@ -40,7 +40,8 @@ pub(crate) fn named(field: &'static str, head: &Head) -> Result<Option<Encoding>
             name if name.eq_ignore_ascii_case(b"gzip") || name.eq_ignore_ascii_case(b"x-gzip") => Layer::Gzip,
             name if name.eq_ignore_ascii_case(b"deflate") => Layer::Deflate,
             other => {
-                let text = format!("{field} {}: Unsupported compression type; send gzip, deflate or none", quoted(other));
+                let text =
+                    format!("{field} {}: Unsupported compression type; send gzip, deflate or none", quoted(other));
                 return Err(Refusal::new(Reason::UnsupportedEncoding, text));
             }
         };
@@ -74,7 +75,8 @@ fn inflated_bytes_max(body_bytes: usize, limits: &Limits) -> u64 {
 }
 
 fn too_many_layers(found: usize, allowed: u64) -> Refusal {
-    let text = format!("{found} encodings over each other: Unsupported compression type, {allowed} allowed; compress once");
+    let text =
+        format!("{found} encodings over each other: Unsupported compression type, {allowed} allowed; compress once");
     Refusal::new(Reason::UnsupportedEncoding, text)
 }
 
@@ -90,7 +92,10 @@ impl Layer {
             Ok(inflated) => Ok(inflated.into()),
             Err(_) => {
                 let name = if self == Self::Gzip { "gzip" } else { "deflate" };
-                let text = format!("body of {} bytes is no whole {name} stream, one is allowed; compress it again", body.len());
+                let text = format!(
+                    "body of {} bytes is no whole {name} stream, one is allowed; compress it again",
+                    body.len()
+                );
                 Err(Refusal::new(Reason::BadFraming, text))
             }
         }

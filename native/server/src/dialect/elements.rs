@@ -34,7 +34,8 @@ pub(super) fn check_element_count(name: &str, shape: &[i64], limits: &Limits) ->
     let count = element_count(shape).unwrap_or(u64::MAX);
     if count > limits.bytes_elements_max {
         let allowed = limits.bytes_elements_max;
-        let text = format!("input '{name}' has {count} BYTES elements, at most {allowed} are allowed; split the request");
+        let text =
+            format!("input '{name}' has {count} BYTES elements, at most {allowed} are allowed; split the request");
         return Err(fault(Reason::TensorTooLarge, text));
     }
     Ok(count)
@@ -44,20 +45,15 @@ pub(super) fn check_element_count(name: &str, shape: &[i64], limits: &Limits) ->
 pub(super) fn check_element_bytes(name: &str, index: u64, found: usize, limits: &Limits) -> Result<(), Fault> {
     if found as u64 > limits.bytes_element_bytes_max {
         let allowed = limits.bytes_element_bytes_max;
-        let text = format!("input '{name}' value {index} of {found} bytes found, at most {allowed} are allowed; shorten it");
+        let text =
+            format!("input '{name}' value {index} of {found} bytes found, at most {allowed} are allowed; shorten it");
         return Err(fault(Reason::TensorTooLarge, text));
     }
     Ok(())
 }
 
 /// Walks from length to length: the elements must end where the bytes end.
-fn check_elements(
-    contract: &Contract,
-    input: usize,
-    shape: &[i64],
-    data: &[u8],
-    limits: &Limits,
-) -> Result<(), Fault> {
+fn check_elements(contract: &Contract, input: usize, shape: &[i64], data: &[u8], limits: &Limits) -> Result<(), Fault> {
     let spec = &contract.inputs[input];
     let expected = check_element_count(&spec.name, shape, limits)?;
     let mut rest = data;

@@ -2,6 +2,8 @@
 
 pub(crate) use servekit_testing::limits;
 
+use proptest::test_runner::{Config, RngSeed};
+
 use servekit_core::{Axis, Batching, Contract, Datatype, Reply, Tensor, TensorSpec, Timing};
 
 /// A tensor of a contract: name, datatype, axes; -1 is free.
@@ -74,4 +76,9 @@ pub(crate) fn singles(values: &[f32]) -> Vec<u8> {
 pub(crate) fn elements<E: AsRef<[u8]>>(elements: &[E]) -> Vec<u8> {
     let with_length = |element: &E| [&(element.as_ref().len() as u32).to_le_bytes(), element.as_ref()].concat();
     elements.iter().flat_map(with_length).collect()
+}
+
+/// Many cases, the same ones in every run.
+pub(crate) fn repeatable() -> Config {
+    Config { cases: 1_000, rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..Config::default() }
 }

@@ -83,7 +83,8 @@ impl ModelFacts<'_> {
 
     /// Those given, and the labels of each output that has them: `labels`, or `labels.<output>` where several do.
     fn properties(&self) -> Vec<(String, String)> {
-        let labelled: Vec<_> = self.contract.outputs.iter().filter_map(|spec| Some((spec, spec.labels.as_ref()?))).collect();
+        let labelled: Vec<_> =
+            self.contract.outputs.iter().filter_map(|spec| Some((spec, spec.labels.as_ref()?))).collect();
         let labels = labelled.iter().map(|(spec, labels)| {
             let key = if labelled.len() == 1 { "labels".to_owned() } else { format!("labels.{}", spec.name) };
             (key, labels_text(labels))

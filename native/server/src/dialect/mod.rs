@@ -72,8 +72,8 @@ pub(crate) struct Undecodable {
 
 impl Undecodable {
     #[cold]
-    fn new(fault: Fault, id: Option<&str>) -> Self {
-        Self { refusal: with_id(*fault, id) }
+    fn new(refusal: Refusal, id: Option<&str>) -> Self {
+        Self { refusal: with_id(refusal, id) }
     }
 }
 
@@ -132,6 +132,7 @@ fn output_index(contract: &Contract, name: &[u8], limits: &Limits) -> Result<usi
     })
 }
 
+#[derive(Clone, Copy)]
 struct Side<'s> {
     noun: &'static str,
     model: &'s str,
@@ -142,19 +143,25 @@ fn unknown_name<'n>(side: Side<'_>, name: &[u8], allowed: impl Iterator<Item = &
     const NAMES_SHOWN_MAX: usize = 8;
     let Side { noun, model } = side;
     if name.len() as u64 > limits.name_bytes_max {
-        let text = format!(
-            "{noun} name of {} bytes, at most {} are allowed; shorten it",
-            name.len(),
-            limits.name_bytes_max
-        );
+        let text =
+            format!("{noun} name of {} bytes, at most {} are allowed; shorten it", name.len(), limits.name_bytes_max);
         return fault(Reason::EnvelopeTooLarge, text);
     }
     let names: Vec<&str> = allowed.take(NAMES_SHOWN_MAX + 1).collect();
     let shown = names[..names.len().min(NAMES_SHOWN_MAX)].join("', '");
-    let more = if names.len() > NAMES_SHOWN_MAX { " and others are" } else if names.len() == 1 { " is" } else { " are" };
+    let more = if names.len() > NAMES_SHOWN_MAX {
+        " and others are"
+    } else if names.len() == 1 {
+        " is"
+    } else {
+        " are"
+    };
     fault(
         Reason::UnknownTensor,
-        format!("unexpected inference {noun} '{}' for model '{model}', '{shown}'{more} allowed; rename it", quoted(name)),
+        format!(
+            "unexpected inference {noun} '{}' for model '{model}', '{shown}'{more} allowed; rename it",
+            quoted(name)
+        ),
     )
 }
 

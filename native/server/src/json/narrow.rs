@@ -21,7 +21,7 @@ impl Format {
         let bits = double.to_bits();
         let sign = (bits >> 48) as u16 & 0x8000;
         let exponent = (bits >> 52 & 0x7FF) as i32 - 1023;
-        let significand = bits & (1 << 52) - 1 | 1 << 52;
+        let significand = (bits & ((1 << 52) - 1)) | 1 << 52;
         // Below the normal range each step down drops a bit more.
         let below = (self.exponent_min - exponent).max(0) as u32;
         let dropped = 52 - self.mantissa_bits + below;
@@ -29,7 +29,7 @@ impl Format {
             return Some(sign);
         }
         let kept = significand >> dropped;
-        let rest = significand & (1 << dropped) - 1;
+        let rest = significand & ((1 << dropped) - 1);
         let up = match rest.cmp(&(1 << (dropped - 1))) {
             // The double is a middle. The decimal itself may lie beside it.
             Ordering::Equal => match compare(token, double) {

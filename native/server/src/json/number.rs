@@ -10,8 +10,7 @@ const POWERS: [f64; 32] = [
     1e21, 1e22, 1e23, 1e24, 1e25, 1e26, 1e27, 1e28, 1e29, 1e30, 1e31,
 ];
 
-const POWERS_OF_FEW: [u64; 9] =
-    [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+const POWERS_OF_FEW: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
 
 /// Longest plain number: with a point it has 19 digits at most.
 const PLAIN_BYTES_MAX: usize = 20;
@@ -92,61 +91,91 @@ pub(super) fn decimal(bytes: &[u8], start: usize) -> Option<Decimal> {
     Some(Decimal { minus, mantissa, fraction, plain, start, end })
 }
 
-/// Shows the number at `start` to `finish`, as (minus, mantissa, digits behind the point), if it has one digit in front of
-/// the point, as most floats have, at most 18 behind it, and some bytes follow. Returns its result and where the digits
-/// end; that no exponent follows is for the caller to see. `finish` is written out at each end of the way, so that
-/// nothing has to be carried to one place.
+/// Shows the number that `rest` begins with to `finish`, as (minus, mantissa, digits behind the point), if it is written as
+/// most floats are: a space in front of it at most, one digit before the point and up to 18 behind it, then at once the
+/// byte `behind`, and a few bytes more. Returns its result and the length of all that. `finish` is written out at each
+/// end of the way, so that nothing has to be carried to one place.
 #[inline(always)]
 pub(super) fn usual_decimal<T>(
-    bytes: &[u8],
-    start: usize,
+    rest: &[u8],
+    behind: u8,
     finish: impl Fn(bool, u64, usize) -> Option<T>,
 ) -> Option<(T, usize)> {
-    let window = bytes.get(start..)?.first_chunk::<24>()?;
-    let minus = window[0] == b'-';
-    let window: &[u8; 23] = if minus { window.last_chunk()? } else { window.first_chunk()? };
+    let (window, minus, lead) = usual_start(rest)?;
     let first = window[0].wrapping_sub(b'0');
     if first > 9 || window[1] != b'.' {
         return None;
     }
     let first = u64::from(first);
-    let fraction_at = start + usize::from(minus) + 2;
     let word = word_at::<2>(window);
     let count = digit_count(word);
     if count < 8 {
-        if count == 0 {
+        if count == 0 || *window.get(2 + count)? != behind {
             return None;
         }
         let mantissa = first * POWERS_OF_FEW[count] + few_digits(word, count);
-        return Some((finish(minus, mantissa, count)?, fraction_at + count));
+        return Some((finish(minus, mantissa, count)?, lead + count + 3));
     }
     let mantissa = first * 100_000_000 + eight_digits(word);
-    if window[10].wrapping_sub(b'0') > 9 {
-        return Some((finish(minus, mantissa, 8)?, fraction_at + 8));
+    if window[10] == behind {
+        return Some((finish(minus, mantissa, 8)?, lead + 11));
     }
-    let word = word_at::<10>(window);
+    let window = rest.get(lead + 10..)?.first_chunk::<11>()?;
+    let word = word_at::<0>(window);
     let count = digit_count(word);
     if count < 8 {
+        if *window.get(count)? != behind {
+            return None;
+        }
         let mantissa = mantissa * POWERS_OF_FEW[count] + few_digits(word, count);
-        return Some((finish(minus, mantissa, 8 + count)?, fraction_at + 8 + count));
+        return Some((finish(minus, mantissa, 8 + count)?, lead + count + 11));
     }
     let mantissa = mantissa * 100_000_000 + eight_digits(word);
-    let digit_at = |at: usize| u64::from(window[at].wrapping_sub(b'0'));
-    let (seventeenth, eighteenth) = (digit_at(18), digit_at(19));
-    if seventeenth > 9 {
-        return Some((finish(minus, mantissa, 16)?, fraction_at + 16));
+    if window[8] == behind {
+        return Some((finish(minus, mantissa, 16)?, lead + 19));
     }
-    let mantissa = mantissa * 10 + seventeenth;
-    if eighteenth > 9 {
-        return Some((finish(minus, mantissa, 17)?, fraction_at + 17));
+    let mantissa = mantissa * 10 + digit(window[8])?;
+    if window[9] == behind {
+        return Some((finish(minus, mantissa, 17)?, lead + 20));
     }
-    let mantissa = mantissa * 10 + eighteenth;
-    if digit_at(20) > 9 && mantissa < 1 << 63 { Some((finish(minus, mantissa, 18)?, fraction_at + 18)) } else { None }
+    let mantissa = mantissa * 10 + digit(window[9])?;
+    if window[10] == behind && mantissa < 1 << 63 { Some((finish(minus, mantissa, 18)?, lead + 21)) } else { None }
+}
+
+/// The same for an integer of less than 8 digits.
+#[inline(always)]
+pub(super) fn usual_integer(rest: &[u8], behind: u8) -> Option<(i64, usize)> {
+    let (window, minus, lead) = usual_start(rest)?;
+    let word = word_at::<0>(window);
+    let count = digit_count(word);
+    let is_zero_first = window[0] == b'0' && count > 1;
+    if !(1..8).contains(&count) || is_zero_first || *window.get(count)? != behind {
+        return None;
+    }
+    let value = few_digits(word, count) as i64;
+    Some((if minus { -value } else { value }, lead + count + 1))
+}
+
+/// What follows a space and a minus, whether there was a minus, and the length of both.
+#[inline(always)]
+fn usual_start(rest: &[u8]) -> Option<(&[u8; 11], bool, usize)> {
+    let window = rest.first_chunk::<13>()?;
+    let space = window[0] == b' ';
+    let window: &[u8; 12] = if space { window.last_chunk()? } else { window.first_chunk()? };
+    let minus = window[0] == b'-';
+    let window: &[u8; 11] = if minus { window.last_chunk()? } else { window.first_chunk()? };
+    Some((window, minus, usize::from(space) + usize::from(minus)))
+}
+
+#[inline(always)]
+fn digit(character: u8) -> Option<u64> {
+    let digit = character.wrapping_sub(b'0');
+    (digit <= 9).then_some(u64::from(digit))
 }
 
 /// Eight characters; those that are digits become 0 to 9.
 #[inline(always)]
-fn word_at<const AT: usize>(window: &[u8; 23]) -> u64 {
+fn word_at<const AT: usize>(window: &[u8; 11]) -> u64 {
     window[AT..].first_chunk().map_or(u64::MAX, |chunk| u64::from_le_bytes(*chunk) ^ 0x3030_3030_3030_3030)
 }
 

@@ -53,7 +53,9 @@ pub(crate) fn print_values(tensor: &Tensor, base64: bool, into: &mut Vec<u8>, by
         Datatype::Int16 => list(data, into, bytes_max, |bytes, into| print_integer(i16::from_le_bytes(bytes), into)),
         Datatype::Int32 => list(data, into, bytes_max, |bytes, into| print_integer(i32::from_le_bytes(bytes), into)),
         Datatype::Int64 => list(data, into, bytes_max, |bytes, into| print_integer(i64::from_le_bytes(bytes), into)),
-        Datatype::Fp16 => list(data, into, bytes_max, |bytes, into| print_float(widened_fp16(u16::from_le_bytes(bytes)), into)),
+        Datatype::Fp16 => {
+            list(data, into, bytes_max, |bytes, into| print_float(widened_fp16(u16::from_le_bytes(bytes)), into))
+        }
         Datatype::Bf16 => list(data, into, bytes_max, |bytes, into| {
             print_float(f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16), into);
         }),

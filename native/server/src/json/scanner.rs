@@ -27,6 +27,12 @@ impl<'a> Scanner<'a> {
     /// First byte of what follows the white space; 0 at the end.
     #[inline(always)]
     pub(crate) fn peek(&mut self) -> u8 {
+        let next = byte(self.bytes, self.at);
+        if next > b' ' { next } else { self.peek_behind_blank() }
+    }
+
+    #[inline(never)]
+    fn peek_behind_blank(&mut self) -> u8 {
         self.at = blank(self.bytes, self.at);
         byte(self.bytes, self.at)
     }
@@ -137,7 +143,11 @@ impl<'a> Scanner<'a> {
             Err(broken) => return Err(self.broken(broken)),
         };
         self.at = span.content.end + 1;
-        if span.escaped { self.unescaped(span.content).map(Cow::Owned) } else { Ok(Cow::Borrowed(&self.bytes[span.content])) }
+        if span.escaped {
+            self.unescaped(span.content).map(Cow::Owned)
+        } else {
+            Ok(Cow::Borrowed(&self.bytes[span.content]))
+        }
     }
 
     #[cold]
@@ -165,15 +175,6 @@ impl<'a> Scanner<'a> {
         let is_null = self.peek() == b'n' && self.bytes[self.at..].starts_with(b"null");
         self.at += if is_null { 4 } else { 0 };
         is_null
-    }
-
-    /// Passes `true` or `false`, if one of them follows.
-    pub(crate) fn boolean(&mut self) -> Option<bool> {
-        let value = self.peek() == b't';
-        let word: &[u8] = if value { b"true" } else { b"false" };
-        let found = self.bytes[self.at..].starts_with(word);
-        self.at += if found { word.len() } else { 0 };
-        found.then_some(value)
     }
 
     /// Passes one value of any kind and returns where it lies.
@@ -255,7 +256,10 @@ impl<'a> Scanner<'a> {
         if (self.at - start) as u64 > number_bytes_max {
             return Err(fault(
                 Reason::ValueOutOfRange,
-                format!("number of {} bytes at byte {start}, at most {number_bytes_max} are allowed; shorten it", self.at - start),
+                format!(
+                    "number of {} bytes at byte {start}, at most {number_bytes_max} are allowed; shorten it",
+                    self.at - start
+                ),
             ));
         }
         Ok(())
@@ -312,7 +316,9 @@ impl<'a> Scanner<'a> {
         let (at, allowed) = (broken.at, broken.allowed);
         fault(
             Reason::BadJson,
-            format!("failed to parse the request JSON buffer: found {found} at byte {at}, {allowed} is allowed; send one JSON object"),
+            format!(
+                "failed to parse the request JSON buffer: found {found} at byte {at}, {allowed} is allowed; send one JSON object"
+            ),
         )
     }
 

@@ -3,6 +3,7 @@ use servekit_core::{Datatype, Limits, Reason, Tensor, TensorSpec, element_count}
 use servekit_testing::limits;
 
 use super::*;
+use crate::dialect::fixtures::repeatable;
 
 fn spec(datatype: Datatype) -> TensorSpec {
     TensorSpec { name: "x".into(), datatype, axes: Box::new([]), optional: false, labels: None }
@@ -52,12 +53,45 @@ fn both_ways(text: &str) -> [f32; 2] {
 #[test]
 fn numbers_are_what_the_standard_library_reads() {
     let cases = [
-        "0", "-0", "0.0", "-0.0", "1", "-1", "0.1", "3.4028235e38", "-3.4028235E+38", "1e-45", "1.4e-45", "7e-46", "1e-400",
-        "1.17549435e-38", "16777217", "16777217.0", "16777219.0", "0.5507979", "0.30016627907752991", "0.0052653043530881405",
-        "9.9999999999999999", "0.999999999999999999", "9.223372036854775807", "9.223372036854775808", "9.99999999999999999",
-        "123456.789", "1.00000017881393432617187499", "1.00000017881393432617187500", "1.00000017881393432617187501",
-        "8.388608000000000000000001", "0.000000000000000000000000000000000000000000001", "2.5e0", "25e-1", "1E5",
-        "1.000000059604644775390625", "1.0000000596046448", "1.00000005960464477", "18446744073709551616", "99999999999999999999",
+        "0",
+        "-0",
+        "0.0",
+        "-0.0",
+        "1",
+        "-1",
+        "0.1",
+        "3.4028235e38",
+        "-3.4028235E+38",
+        "1e-45",
+        "1.4e-45",
+        "7e-46",
+        "1e-400",
+        "1.17549435e-38",
+        "16777217",
+        "16777217.0",
+        "16777219.0",
+        "0.5507979",
+        "0.30016627907752991",
+        "0.0052653043530881405",
+        "9.9999999999999999",
+        "0.999999999999999999",
+        "9.223372036854775807",
+        "9.223372036854775808",
+        "9.99999999999999999",
+        "123456.789",
+        "1.00000017881393432617187499",
+        "1.00000017881393432617187500",
+        "1.00000017881393432617187501",
+        "8.388608000000000000000001",
+        "0.000000000000000000000000000000000000000000001",
+        "2.5e0",
+        "25e-1",
+        "1E5",
+        "1.000000059604644775390625",
+        "1.0000000596046448",
+        "1.00000005960464477",
+        "18446744073709551616",
+        "99999999999999999999",
     ];
     for text in cases {
         let expected: f32 = text.parse().expect("a float");
@@ -171,7 +205,10 @@ fn byte_elements_are_the_characters_of_strings() {
     let expected: Vec<u8> =
         expected.iter().flat_map(|element| [&(element.len() as u32).to_le_bytes(), *element].concat()).collect();
     assert_eq!(data, expected);
-    assert_eq!(read(Datatype::Bytes, &[1], "[5]").unwrap_err().text, "input 'x' value 0 is 5, BYTES allows strings; correct it");
+    assert_eq!(
+        read(Datatype::Bytes, &[1], "[5]").unwrap_err().text,
+        "input 'x' value 0 is 5, BYTES allows strings; correct it"
+    );
     let mut limits = limits();
     limits.bytes_element_bytes_max = 3;
     assert!(read_within(Datatype::Bytes, &[1], "[\"abc\"]", &limits).is_ok());
@@ -193,15 +230,41 @@ fn data_is_flat_or_nested_as_its_shape() {
         assert!(read(Datatype::Uint8, &[2, 0], empty).expect("empty").is_empty());
     }
     for other in [
-        "[1,2,3]", "[1,2,3,4,5]", "[]", "[[1,2,3,4]]", "[[1,2],[3,4]]", "[[[1,2]],[3,4]]", "[[[1,2],[3,4]]]", "[[[1],[2]],[[3],[4]]]",
-        "[[[1,2]],[[3,4]],[]]", "[[[1,2,3]],[[4]]]", "[1,2,[3,4]]", "[[[1,2]]]", "[[[1,2]],[[3,[4]]]]", "[[[[1,2]],[[3,4]]]]",
+        "[1,2,3]",
+        "[1,2,3,4,5]",
+        "[]",
+        "[[1,2,3,4]]",
+        "[[1,2],[3,4]]",
+        "[[[1,2]],[3,4]]",
+        "[[[1,2],[3,4]]]",
+        "[[[1],[2]],[[3],[4]]]",
+        "[[[1,2]],[[3,4]],[]]",
+        "[[[1,2,3]],[[4]]]",
+        "[1,2,[3,4]]",
+        "[[[1,2]]]",
+        "[[[1,2]],[[3,[4]]]]",
+        "[[[[1,2]],[[3,4]]]]",
     ] {
         let fault = read(Datatype::Uint8, &shape, other).unwrap_err();
         assert_eq!(fault.reason, Reason::ShapeMismatch, "{other}: {}", fault.text);
     }
     for text in [
-        "[1,2,3,4", "[1,2,3,,4]", "[1,2,3,4,]", "[1,2,03,4]", "[1,2,-,4]", "[1,2,NaN,4]", "[1,2,3 4]", "[\"a\",2,3,\"\\ud800\"]",
-        "[1,2,3,4}", "[1,2,1.,4]", "[1,2,+3,4]", "[1,2,0x3,4]", "[1 2 3 4]", "[[[1,2],[[3,4]]]", "[1,2,3,4] 5", "",
+        "[1,2,3,4",
+        "[1,2,3,,4]",
+        "[1,2,3,4,]",
+        "[1,2,03,4]",
+        "[1,2,-,4]",
+        "[1,2,NaN,4]",
+        "[1,2,3 4]",
+        "[\"a\",2,3,\"\\ud800\"]",
+        "[1,2,3,4}",
+        "[1,2,1.,4]",
+        "[1,2,+3,4]",
+        "[1,2,0x3,4]",
+        "[1 2 3 4]",
+        "[[[1,2],[[3,4]]]",
+        "[1,2,3,4] 5",
+        "",
     ] {
         let fault = read(Datatype::Uint8, &shape, text).unwrap_err();
         assert_eq!(fault.reason, Reason::BadJson, "{text}: {}", fault.text);
@@ -272,15 +335,55 @@ fn same(datatype: Datatype, left: &[u8], right: &[u8]) -> bool {
 /// Texts that are nearly JSON.
 fn nearly_json() -> impl Strategy<Value = Vec<u8>> {
     let token = prop::sample::select(vec![
-        "{", "}", "[", "]", ":", ",", " ", "\n", "\"a\"", "\"\"", "\"\\n\"", "\"\\u00e9\"", "\"\\ud83d\\ude00\"", "\"\\ud800\"",
-        "\"\\x\"", "\"ü\"", "\"", "\\", "0", "-0", "01", "1.5", "1.", ".5", "-", "1e5", "1e", "1E+5", "true", "false", "null", "nul",
-        "NaN", "\"a\":1", "[1,2]", "{\"b\":[]}", "\u{feff}", "\t", "\"a\tb\"", "\u{0}", "99999999999999999999",
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        ",",
+        " ",
+        "\n",
+        "\"a\"",
+        "\"\"",
+        "\"\\n\"",
+        "\"\\u00e9\"",
+        "\"\\ud83d\\ude00\"",
+        "\"\\ud800\"",
+        "\"\\x\"",
+        "\"ü\"",
+        "\"",
+        "\\",
+        "0",
+        "-0",
+        "01",
+        "1.5",
+        "1.",
+        ".5",
+        "-",
+        "1e5",
+        "1e",
+        "1E+5",
+        "true",
+        "false",
+        "null",
+        "nul",
+        "NaN",
+        "\"a\":1",
+        "[1,2]",
+        "{\"b\":[]}",
+        "\u{feff}",
+        "\t",
+        "\"a\tb\"",
+        "\u{0}",
+        "99999999999999999999",
     ]);
     let tokens = prop::collection::vec(token, 0..12).prop_map(|tokens| tokens.concat().into_bytes());
     let leaf = prop_oneof![
         Just("null".to_owned()),
         any::<bool>().prop_map(|flag| flag.to_string()),
-        any::<f64>().prop_filter("JSON has no others", |number| number.is_finite()).prop_map(|number| number.to_string()),
+        any::<f64>()
+            .prop_filter("JSON has no others", |number| number.is_finite())
+            .prop_map(|number| number.to_string()),
         "[ -~é]{0,12}".prop_map(|text| serde_json::to_string(&text).expect("a string")),
     ];
     let tree = leaf.prop_recursive(4, 24, 4, |inner| {
@@ -292,18 +395,21 @@ fn nearly_json() -> impl Strategy<Value = Vec<u8>> {
             }),
         ]
     });
-    let broken = (tree, any::<prop::sample::Index>(), any::<u8>(), any::<bool>()).prop_map(|(text, index, byte, keep)| {
-        let mut bytes = text.into_bytes();
-        if !keep {
-            let at = index.index(bytes.len());
-            bytes[at] = byte;
-        }
-        bytes
-    });
+    let broken =
+        (tree, any::<prop::sample::Index>(), any::<u8>(), any::<bool>()).prop_map(|(text, index, byte, keep)| {
+            let mut bytes = text.into_bytes();
+            if !keep {
+                let at = index.index(bytes.len());
+                bytes[at] = byte;
+            }
+            bytes
+        });
     prop_oneof![tokens, broken, prop::collection::vec(any::<u8>(), 0..24)]
 }
 
 proptest! {
+    #![proptest_config(repeatable())]
+
     #[test]
     fn printing_then_reading_is_identity((datatype, (count, data)) in datatypes().prop_flat_map(|datatype| (Just(datatype), elements(datatype)))) {
         let text = print(datatype, count, &data);

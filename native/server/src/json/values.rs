@@ -7,7 +7,7 @@ use bytes::Bytes;
 use servekit_core::{Datatype, Limits, Reason, TensorSpec, element_count, list, quoted};
 
 use super::narrow::{BF16, FP16};
-use super::number::{decimal, integer, plain_f32, plain_f64, usual_decimal};
+use super::number::{decimal, integer, plain_f32, plain_f64, usual_decimal, usual_integer};
 use super::scanner::Scanner;
 use super::{Fault, blank, byte, fault, string};
 
@@ -63,14 +63,14 @@ fn fixed<E: Element>(scanner: &mut Scanner<'_>, target: &Target<'_>) -> Result<B
     let bytes_max = usize::try_from(scanner.limits.json_number_bytes_max).unwrap_or(usize::MAX);
     let mut elements = vec![E::ZERO; count];
     let mut sink = Fixed::<E> { elements: &mut elements, index: 0, bytes_max };
-    scanner.at = whole(&mut sink, scanner.bytes, scanner.at, target.shape)?;
+    scanner.at = whole(&mut sink, scanner, target.shape, count)?;
     Ok(E::flatten(elements).into())
 }
 
 fn strings(scanner: &mut Scanner<'_>, target: &Target<'_>) -> Result<Bytes, Stop> {
     let count = plausible_count(scanner, target, 3)?;
     let mut sink = Strings { elements: Vec::with_capacity(count * 8), index: 0, limits: scanner.limits };
-    scanner.at = whole(&mut sink, scanner.bytes, scanner.at, target.shape)?;
+    scanner.at = whole(&mut sink, scanner, target.shape, count)?;
     Ok(sink.elements.into())
 }
 
@@ -95,15 +95,20 @@ trait Sink {
 
 /// The whole value: nested if a second bracket follows the first, flat else; a scalar may stand alone.
 #[inline(always)]
-fn whole<S: Sink>(sink: &mut S, bytes: &[u8], at: usize, shape: &[i64]) -> Result<usize, Stop> {
+fn whole<S: Sink>(sink: &mut S, scanner: &Scanner<'_>, shape: &[i64], count: usize) -> Result<usize, Stop> {
+    let (bytes, at) = (scanner.bytes, scanner.at);
     if byte(bytes, at) != b'[' {
-        return if shape.is_empty() { alone(sink, bytes, at) } else { Err(Stop { index: 0, at, end: at, is_mark: true }) };
+        return if shape.is_empty() {
+            alone(sink, bytes, at)
+        } else {
+            Err(Stop { index: 0, at, end: at, is_mark: true })
+        };
     }
     let inner = blank(bytes, at + 1);
     if byte(bytes, inner) == b'[' && shape.len() > 1 {
         return nested(sink, bytes, at, shape);
     }
-    sink.run(bytes, at + 1, element_count(shape).unwrap_or(0) as usize)
+    sink.run(bytes, at + 1, count)
 }
 
 /// A scalar without brackets is read as one with them.
@@ -160,30 +165,29 @@ impl<E: Element> Sink for Fixed<'_, E> {
             return Err(Stop { index: first, at, end: at, is_mark: true });
         };
         let Some((last, others)) = slots.split_last_mut() else { return mark(self, bytes, at, b']') };
-        let mut at = at;
+        let mut rest = bytes.get(at..).unwrap_or_default();
         let mut others = others.iter_mut();
         let is_usual = bytes_max >= USUAL_BYTES_MAX;
         while let Some(slot) = others.next() {
-            let start = at + usize::from(byte(bytes, at) == b' ');
-            if is_usual
-                && let Some((element, end)) = E::read_usual(bytes, start)
-                && byte(bytes, end) == b','
-            {
-                *slot = element;
-                at = end + 1;
+            if is_usual && let Some((element, length)) = E::read_usual(rest, b',') {
+                (*slot, rest) = (element, rest.get(length..).unwrap_or_default());
                 continue;
             }
-            match read_unusual::<E>(bytes, start, b',', bytes_max) {
-                Ok((element, end)) => (*slot, at) = (element, end),
+            match read_unusual::<E>(bytes, bytes.len() - rest.len(), b',', bytes_max) {
+                Ok((element, end)) => (*slot, rest) = (element, bytes.get(end..).unwrap_or_default()),
                 Err(stop) => return Err(Stop { index: first + count - 2 - others.len(), ..stop }),
             }
         }
-        match read_unusual::<E>(bytes, at, b']', bytes_max) {
-            Ok((element, end)) => (*last, at) = (element, end),
-            Err(stop) => return Err(Stop { index: first + count - 1, ..stop }),
-        }
         self.index += count;
-        Ok(at)
+        let at = bytes.len() - rest.len();
+        if is_usual && let Some((element, length)) = E::read_usual(rest, b']') {
+            *last = element;
+            return Ok(at + length);
+        }
+        let (element, end) =
+            read_unusual::<E>(bytes, at, b']', bytes_max).map_err(|stop| Stop { index: first + count - 1, ..stop })?;
+        *last = element;
+        Ok(end)
     }
 
     fn index(&self) -> usize {
@@ -269,11 +273,13 @@ trait Element {
     /// The element at `at`, and where it ends.
     fn read(bytes: &[u8], at: usize) -> Option<(Self::Raw, usize)>;
 
-    /// The same for the forms that most elements have, in the fewest steps, and for at most `USUAL_BYTES_MAX` bytes; what
-    /// stands behind it may show that it is longer and must be read in full.
+    /// The same for the forms that most elements have, in the fewest steps: `rest` begins with it, and it has at most
+    /// `USUAL_BYTES_MAX` bytes. It must be followed at once by `behind`, whose length is counted too.
     #[inline(always)]
-    fn read_usual(bytes: &[u8], at: usize) -> Option<(Self::Raw, usize)> {
-        Self::read(bytes, at).filter(|(_, end)| end - at <= USUAL_BYTES_MAX)
+    fn read_usual(rest: &[u8], behind: u8) -> Option<(Self::Raw, usize)> {
+        let start = usize::from(byte(rest, 0) == b' ');
+        let (element, end) = Self::read(rest, start)?;
+        (byte(rest, end) == behind && end <= USUAL_BYTES_MAX).then_some((element, end + 1))
     }
 
     /// The bytes of all elements.
@@ -296,7 +302,6 @@ macro_rules! integers {
         impl Element for $type {
             flatten!(size_of::<$type>());
 
-            #[inline(always)]
             fn read(bytes: &[u8], at: usize) -> Option<(Self::Raw, usize)> {
                 let number = integer(bytes, at)?;
                 let magnitude = number.magnitude?;
@@ -308,6 +313,12 @@ macro_rules! integers {
                     return None;
                 };
                 Some((value.to_le_bytes(), number.end))
+            }
+
+            #[inline(always)]
+            fn read_usual(rest: &[u8], behind: u8) -> Option<(Self::Raw, usize)> {
+                let (value, length) = usual_integer(rest, behind)?;
+                Some((Self::try_from(value).ok()?.to_le_bytes(), length))
             }
         }
     )* };
@@ -329,8 +340,8 @@ macro_rules! floats {
             }
 
             #[inline(always)]
-            fn read_usual(bytes: &[u8], at: usize) -> Option<(Self::Raw, usize)> {
-                usual_decimal(bytes, at, $plain).map(|(value, end)| (value.to_le_bytes(), end))
+            fn read_usual(rest: &[u8], behind: u8) -> Option<(Self::Raw, usize)> {
+                usual_decimal(rest, behind, $plain).map(|(value, length)| (value.to_le_bytes(), length))
             }
         }
     )* };
@@ -358,7 +369,6 @@ macro_rules! halves {
         impl Element for $type {
             flatten!(2);
 
-            #[inline(always)]
             fn read(bytes: &[u8], at: usize) -> Option<(Self::Raw, usize)> {
                 let (bits, end) = match decimal(bytes, at) {
                     Some(number) => ($format.round(number.to_f64(bytes)?, number.token(bytes))?, number.end),
@@ -422,7 +432,8 @@ fn refusal(scanner: &Scanner<'_>, target: &Target<'_>, stop: Stop) -> Fault {
     let is_number = matches!(found[0], b'-' | b'0'..=b'9');
     if is_number && found.len() as u64 > scanner.limits.json_number_bytes_max {
         let allowed = scanner.limits.json_number_bytes_max;
-        let text = format!("input '{name}' value {index} is {}, {allowed} bytes are allowed; shorten it", quoted(found));
+        let text =
+            format!("input '{name}' value {index} is {}, {allowed} bytes are allowed; shorten it", quoted(found));
         return fault(Reason::ValueOutOfRange, text);
     }
     let allowed = range(datatype, is_number);

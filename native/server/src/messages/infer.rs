@@ -68,15 +68,15 @@ pub(crate) struct InferParameter {
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub(crate) enum ParameterChoice {
     #[prost(bool, tag = "1")]
-    BoolParam(bool),
+    Flag(bool),
     #[prost(int64, tag = "2")]
-    Int64Param(i64),
+    Signed(i64),
     #[prost(string, tag = "3")]
-    StringParam(String),
+    Text(String),
     #[prost(double, tag = "4")]
-    DoubleParam(f64),
+    Double(f64),
     #[prost(uint64, tag = "5")]
-    Uint64Param(u64),
+    Unsigned(u64),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -4,7 +4,9 @@ use prost::Message;
 use protox::prost_reflect::prost_types::field_descriptor_proto::{Label, Type};
 use protox::prost_reflect::prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
-use super::infer::{InferParameter, InferRequestedOutputTensor, InferTensor, InferTensorContents, ModelInferRequest, ModelInferResponse};
+use super::infer::{
+    InferParameter, InferRequestedOutputTensor, InferTensor, InferTensorContents, ModelInferRequest, ModelInferResponse,
+};
 use super::*;
 
 fn published() -> FileDescriptorSet {

@@ -72,7 +72,9 @@ impl<'r> Reading<'r> {
             return Ok(true);
         }
         let before = *reader;
-        if (1..=8).contains(&key.number) && !(key.wire == Wire::Bytes && key.number != 8 && reader.span(key)?.len() == 0) {
+        if (1..=8).contains(&key.number)
+            && !(key.wire == Wire::Bytes && key.number != 8 && reader.span(key)?.len() == 0)
+        {
             let TensorSpec { name, datatype, .. } = self.spec;
             let allowed = own.map_or("raw_input_contents", |(_, name)| name);
             let text = format!(
@@ -177,9 +179,14 @@ impl<'r> Reading<'r> {
         take: impl Fn(&mut Reader<'_>, FieldKey) -> Result<[u8; BYTES], Fault>,
     ) -> Result<Bytes, Fault> {
         let (mut bytes, mut pieces, mut last) = (0, 0, Span::default());
-        self.each_fixed(wire, &take, |_| {}, |span| {
-            (bytes, pieces, last) = (bytes + span.len(), pieces + 1, span);
-        })
+        self.each_fixed(
+            wire,
+            &take,
+            |_| {},
+            |span| {
+                (bytes, pieces, last) = (bytes + span.len(), pieces + 1, span);
+            },
+        )
         .and_then(|alone| self.check_count(alone + bytes / BYTES).map(|()| pieces += alone))?;
         if pieces == 1 && last.len() == bytes && bytes > 0 {
             return Ok(self.message.slice(last.range()));

@@ -11,8 +11,7 @@ use super::reader::{FieldKey, Reader, Span, Wire, check_text};
 use crate::dialect::elements::check_bytes;
 use crate::dialect::parameters::{self, Meaning, Value, check_count, check_key};
 use crate::dialect::{
-    Asked, AskedOutput, Decoded, Place, Undecodable, given_twice, input_index, long_id, output_index,
-    too_many_tensors,
+    Asked, AskedOutput, Decoded, Place, Undecodable, given_twice, input_index, long_id, output_index, too_many_tensors,
 };
 use crate::json::{Fault, fault};
 
@@ -28,6 +27,7 @@ pub(crate) fn peek_model<'m>(message: &'m [u8], limits: &Limits) -> Result<(&'m 
             match key.number {
                 1 => name = reader.text(key)?,
                 2 => version = reader.text(key)?,
+                _ if key.wire == Wire::Bytes => drop(reader.span(key)?),
                 _ => reader.skip(key, limits.protobuf_depth_max)?,
             }
         }
@@ -58,7 +58,7 @@ pub(crate) fn decode(message: &Bytes, contract: &Contract, limits: &Limits) -> R
             let Request { timeout, asked, .. } = request;
             Ok(Decoded { rows, overrides: contract.overrides(&inputs), inputs, timeout, asked })
         }
-        Err(fault) => Err(Undecodable::new(fault, request.asked.id.as_deref())),
+        Err(fault) => Err(Undecodable::new(*fault, request.asked.id.as_deref())),
     }
 }
 
@@ -233,7 +233,8 @@ impl<'a> Request<'a> {
         check_text(name, draft.datatype.start)?;
         Datatype::parse(name).ok_or_else(|| {
             let found = quoted(name);
-            let text = format!("input '{}': datatype '{found}' found, names like 'FP32' are allowed; correct it", spec.name);
+            let text =
+                format!("input '{}': datatype '{found}' found, names like 'FP32' are allowed; correct it", spec.name);
             fault(Reason::BadField, text)
         })
     }

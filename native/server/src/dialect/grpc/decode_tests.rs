@@ -6,7 +6,7 @@ use prost::Message;
 use servekit_core::{Contract, Datatype, Limits, Reason, Refusal};
 
 use super::{decode, peek_model};
-use crate::dialect::fixtures::{contract, elements, ident, limits, same, singles, text, tiny};
+use crate::dialect::fixtures::{contract, elements, ident, limits, repeatable, same, singles, text, tiny};
 use crate::dialect::{AskedOutput, Decoded};
 use crate::messages::infer::{
     InferParameter, InferRequestedOutputTensor, InferTensor, InferTensorContents, ModelInferRequest, ParameterChoice,
@@ -101,8 +101,8 @@ fn the_model_is_told_before_all_else() {
 fn what_is_asked_for_is_kept() {
     let mut request = raw(&tiny(), &[1, 4], &[0; 16]);
     request.id = "7".into();
-    request.parameters.insert("timeout".into(), parameter(ParameterChoice::Int64Param(1_500)));
-    request.parameters.insert("mine".into(), parameter(ParameterChoice::DoubleParam(0.5)));
+    request.parameters.insert("timeout".into(), parameter(ParameterChoice::Signed(1_500)));
+    request.parameters.insert("mine".into(), parameter(ParameterChoice::Double(0.5)));
     request.outputs = vec![InferRequestedOutputTensor { name: "y".into(), ..Default::default() }];
     request.inputs[0].parameters.insert("other".into(), InferParameter::default());
     let decoded = sent(&tiny(), &request).expect("good");
@@ -113,7 +113,9 @@ fn what_is_asked_for_is_kept() {
 
 #[test]
 fn typed_contents_become_bytes() {
-    let of = |datatype: &str, contents: InferTensorContents| data(sent(&same(datatype), &typed(&same(datatype), &[1, 3], contents)));
+    let of = |datatype: &str, contents: InferTensorContents| {
+        data(sent(&same(datatype), &typed(&same(datatype), &[1, 3], contents)))
+    };
     let none = InferTensorContents::default;
     assert_eq!(of("BOOL", InferTensorContents { bool_contents: vec![true, false, true], ..none() }), [1, 0, 1]);
     let signed = || InferTensorContents { int_contents: vec![-1, 0, 127], ..none() };
@@ -151,7 +153,11 @@ fn numbers_come_packed_or_one_by_one() {
 #[test]
 fn typed_values_keep_to_their_ranges() {
     let cases = [
-        ("INT8", InferTensorContents { int_contents: vec![0, 128, 0], ..Default::default() }, "128, INT8 allows integers from -128 to 127"),
+        (
+            "INT8",
+            InferTensorContents { int_contents: vec![0, 128, 0], ..Default::default() },
+            "128, INT8 allows integers from -128 to 127",
+        ),
         ("INT16", InferTensorContents { int_contents: vec![0, -32_769, 0], ..Default::default() }, "-32769, INT16"),
         ("UINT8", InferTensorContents { uint_contents: vec![0, 256, 0], ..Default::default() }, "256, UINT8"),
         ("UINT16", InferTensorContents { uint_contents: vec![0, 65_536, 0], ..Default::default() }, "65536, UINT16"),
@@ -183,7 +189,9 @@ fn tensors_travel_one_way() {
         assert_eq!(reason(sent(&same(datatype), &typed(&same(datatype), &[1, 3], floats()))), Err(Reason::BadContents));
         assert_eq!(reason(sent(&same(datatype), &raw(&same(datatype), &[1, 3], &[0; 6]))), Ok(()));
     }
-    for contents in [InferTensorContents::default(), InferTensorContents { fp32_contents: vec![1.0; 4], ..Default::default() }] {
+    for contents in
+        [InferTensorContents::default(), InferTensorContents { fp32_contents: vec![1.0; 4], ..Default::default() }]
+    {
         assert_eq!(reason(sent(&ident(), &typed(&ident(), &[1, 3], contents))), Err(Reason::BadContents));
     }
     let mut nothing = raw(&ident(), &[1, 3], &[]);
@@ -223,10 +231,15 @@ fn a_message_that_is_none_is_refused_with_its_position() {
     for bytes in cases {
         let refusal = with(bytes).unwrap_err();
         assert_eq!(refusal.reason, Reason::BadProtobuf, "{bytes:02x?}");
-        assert!(refusal.text.contains(" byte ") && refusal.text.ends_with("; build the message from the published proto"));
+        assert!(
+            refusal.text.contains(" byte ") && refusal.text.ends_with("; build the message from the published proto")
+        );
     }
     let zero = decoded(&ident(), &[0x0A, 2, b'a', b'b', 0x00, 1]).unwrap_err();
-    assert_eq!(zero.text, "field number 0 at byte 4, numbers from 1 are allowed; build the message from the published proto");
+    assert_eq!(
+        zero.text,
+        "field number 0 at byte 4, numbers from 1 are allowed; build the message from the published proto"
+    );
     assert_eq!(reason(decoded(&ident(), &field(5, &shape))), Err(Reason::BadProtobuf));
     let wrong = decoded(&ident(), &[0x28, 1]).unwrap_err();
     assert_eq!(wrong.reason, Reason::BadProtobuf);
@@ -236,7 +249,10 @@ fn a_message_that_is_none_is_refused_with_its_position() {
 fn counts_are_checked_before_memory_is_taken() {
     let many = [0x2A, 0].repeat(100_000);
     let refusal = decoded(&ident(), &many).unwrap_err();
-    assert_eq!((refusal.reason, &*refusal.text), (Reason::EnvelopeTooLarge, "1001 inputs, at most 1000 are allowed; split the request"));
+    assert_eq!(
+        (refusal.reason, &*refusal.text),
+        (Reason::EnvelopeTooLarge, "1001 inputs, at most 1000 are allowed; split the request")
+    );
     for number in [6, 7] {
         assert_eq!(reason(decoded(&ident(), &[number << 3 | 2, 0].repeat(2_000))), Err(Reason::EnvelopeTooLarge));
     }
@@ -252,7 +268,7 @@ fn counts_are_checked_before_memory_is_taken() {
 #[test]
 fn the_envelope_has_limits() {
     let good = || raw(&ident(), &[1, 1], &[0; 4]);
-    let flag = || parameter(ParameterChoice::BoolParam(true));
+    let flag = || parameter(ParameterChoice::Flag(true));
     for (count, expected) in [(64, Ok(())), (65, Err(Reason::EnvelopeTooLarge))] {
         let parameters = || (0..count).map(|index| (format!("p{index}"), flag())).collect();
         let at_request = ModelInferRequest { parameters: parameters(), ..good() };
@@ -270,7 +286,7 @@ fn the_envelope_has_limits() {
     }
     for (bytes, expected) in [(65_536, Ok(())), (65_537, Err(Reason::EnvelopeTooLarge))] {
         let mut request = good();
-        request.parameters.insert("k".into(), parameter(ParameterChoice::StringParam("v".repeat(bytes))));
+        request.parameters.insert("k".into(), parameter(ParameterChoice::Text("v".repeat(bytes))));
         assert_eq!(reason(sent(&ident(), &request)), expected, "{bytes}");
     }
     for (bytes, expected) in [(1_024, Ok(())), (1_025, Err(Reason::EnvelopeTooLarge))] {
@@ -302,7 +318,10 @@ fn bytes_elements_have_limits() {
         (vec!["", "", "", ""], Err(Reason::TensorTooLarge)),
     ] {
         let shape = [words.len() as i64];
-        let contents = InferTensorContents { bytes_contents: words.iter().map(|&word| word.into()).collect(), ..Default::default() };
+        let contents = InferTensorContents {
+            bytes_contents: words.iter().map(|&word| word.into()).collect(),
+            ..Default::default()
+        };
         for request in [raw(&contract, &shape, &elements(&words)), typed(&contract, &shape, contents)] {
             assert_eq!(reason(decoded_within(&contract, &request.encode_to_vec(), &limits)), expected, "{words:?}");
         }
@@ -328,10 +347,13 @@ fn a_request_that_does_not_fit_is_refused_by_its_id() {
     assert_eq!(altered(|request| request.inputs[0].shape = vec![3]), Reason::ShapeMismatch);
     assert_eq!(altered(|request| request.inputs[0].shape = vec![1; 17]), Reason::TensorTooLarge);
     assert_eq!(altered(|request| request.inputs.clear()), Reason::BadContents);
-    assert_eq!(altered(|request| (request.inputs.clear(), request.raw_input_contents.clear()).0), Reason::UnknownTensor);
+    assert_eq!(
+        altered(|request| (request.inputs.clear(), request.raw_input_contents.clear()).0),
+        Reason::UnknownTensor
+    );
     assert_eq!(altered(|request| request.outputs = vec![InferRequestedOutputTensor::default()]), Reason::UnknownTensor);
     let reserved = |request: &mut ModelInferRequest| {
-        request.parameters.insert("triton_x".into(), parameter(ParameterChoice::BoolParam(true)));
+        request.parameters.insert("triton_x".into(), parameter(ParameterChoice::Flag(true)));
     };
     assert_eq!(altered(reserved), Reason::ReservedName);
     let mut twice = raw(&ident(), &[1, 3], &[0; 12]);
@@ -345,11 +367,20 @@ fn a_request_that_does_not_fit_is_refused_by_its_id() {
 /// The bytes that the typed contents of a datatype stand for, the slow and obvious way.
 fn naive(datatype: Datatype, contents: &InferTensorContents) -> Option<Vec<u8>> {
     let InferTensorContents {
-        bool_contents, int_contents, int64_contents, uint_contents, uint64_contents, fp32_contents, fp64_contents, bytes_contents,
+        bool_contents,
+        int_contents,
+        int64_contents,
+        uint_contents,
+        uint64_contents,
+        fp32_contents,
+        fp64_contents,
+        bytes_contents,
     } = contents;
     Some(match datatype {
         Datatype::Bool => bool_contents.iter().map(|&flag| u8::from(flag)).collect(),
-        Datatype::Int8 => int_contents.iter().map(|&value| i8::try_from(value).map(i8::cast_unsigned).ok()).collect::<Option<_>>()?,
+        Datatype::Int8 => {
+            int_contents.iter().map(|&value| i8::try_from(value).map(i8::cast_unsigned).ok()).collect::<Option<_>>()?
+        }
         Datatype::Int32 => int_contents.iter().flat_map(|value| value.to_le_bytes()).collect(),
         Datatype::Int64 => int64_contents.iter().flat_map(|value| value.to_le_bytes()).collect(),
         Datatype::Uint32 => uint_contents.iter().flat_map(|value| value.to_le_bytes()).collect(),
@@ -389,6 +420,8 @@ fn any_request() -> impl Strategy<Value = (Datatype, ModelInferRequest)> {
 }
 
 proptest! {
+    #![proptest_config(repeatable())]
+
     #[test]
     fn decoding_agrees_with_prost((datatype, request) in any_request(), unknown in prop::collection::vec(any::<u8>(), 0..6)) {
         let contract = contract("m", &[("x", datatype.name(), &[-1])], &[]);

@@ -47,7 +47,8 @@ fn the_answer_is_what_prost_would_write() {
     asked.outputs = [2, 0].map(|index| AskedOutput { index, binary: Some(false) }).into_iter().collect();
     expected.id.clear();
     expected.outputs = vec![expected.outputs[2].clone(), expected.outputs[0].clone()];
-    expected.raw_output_contents = vec![expected.raw_output_contents[2].clone(), expected.raw_output_contents[0].clone()];
+    expected.raw_output_contents =
+        vec![expected.raw_output_contents[2].clone(), expected.raw_output_contents[0].clone()];
     assert_eq!(encoded(&reply, &asked, &contract), expected.encode_to_vec());
 }
 
@@ -59,7 +60,7 @@ fn labels_travel_with_their_output() {
         let contract = labelled(tiny(), &labels);
         let reply = reply([tensor("FP32", &[1, 3], singles(&[1.0; 3]))]);
         let text = serde_json::to_string(&labels).expect("texts");
-        let parameter = InferParameter { parameter_choice: Some(ParameterChoice::StringParam(text)) };
+        let parameter = InferParameter { parameter_choice: Some(ParameterChoice::Text(text)) };
         let mut output = output("y", "FP32", &[1, 3]);
         output.parameters = BTreeMap::from([("labels".to_owned(), parameter)]);
         let expected = ModelInferResponse {
@@ -79,7 +80,9 @@ fn an_answer_has_a_length_limit() {
     let asked = Asked { id: Some("7".into()), ..Asked::default() };
     let whole = encoded(&reply, &asked, &tiny()).len();
     let mut limits = limits();
-    for (bytes, expected) in [(whole, Ok(())), (whole - 1, Err(Reason::ResponseTooLarge)), (8, Err(Reason::ResponseTooLarge))] {
+    for (bytes, expected) in
+        [(whole, Ok(())), (whole - 1, Err(Reason::ResponseTooLarge)), (8, Err(Reason::ResponseTooLarge))]
+    {
         limits.response_body_bytes_max = bytes as u64;
         let named = Named { contract: &tiny(), version: "12" };
         let found = encode(&reply, &asked, &named, &limits, &mut Payload::default());

@@ -65,11 +65,22 @@ impl<'a> Reader<'a> {
     }
 
     /// The next field's key; `None` at the end.
-    #[inline]
+    #[inline(always)]
     pub(super) fn key(&mut self) -> Result<Option<FieldKey>, Fault> {
-        if self.at >= self.bytes.len() {
-            return Ok(None);
+        match self.bytes.get(self.at) {
+            None => Ok(None),
+            // The fields of the protocol have keys of one byte, and a length or a number.
+            Some(&key @ 8..0x80) if matches!(key & 7, 0 | 2) => {
+                self.at += 1;
+                let wire = if key & 7 == 2 { Wire::Bytes } else { Wire::Varint };
+                Ok(Some(FieldKey { number: u32::from(key >> 3), wire }))
+            }
+            Some(_) => self.unusual_key().map(Some),
         }
+    }
+
+    #[inline(never)]
+    fn unusual_key(&mut self) -> Result<FieldKey, Fault> {
         let start = self.at;
         let key = self.varint()?;
         let wire = match key & 7 {
@@ -82,12 +93,12 @@ impl<'a> Reader<'a> {
             other => return Err(bad(format_args!("wire type {other} at byte {start}, types from 0 to 5 are allowed"))),
         };
         match u32::try_from(key) {
-            Ok(key) if key >= 8 => Ok(Some(FieldKey { number: key >> 3, wire })),
+            Ok(key) if key >= 8 => Ok(FieldKey { number: key >> 3, wire }),
             _ => Err(bad(format_args!("field number {} at byte {start}, numbers from 1 are allowed", key >> 3))),
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn varint(&mut self) -> Result<u64, Fault> {
         match self.bytes.get(self.at) {
             Some(&byte) if byte < 0x80 => {
@@ -98,6 +109,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline(never)]
     fn long_varint(&mut self) -> Result<u64, Fault> {
         let start = self.at;
         let mut value = 0;
@@ -122,15 +134,19 @@ impl<'a> Reader<'a> {
     #[inline]
     pub(super) fn span(&mut self, key: FieldKey) -> Result<Span, Fault> {
         self.expect(key, Wire::Bytes)?;
-        let at = self.at;
         let length = self.varint()?;
-        let left = self.bytes.len() - self.at;
-        if length > left as u64 {
-            return Err(bad(format_args!("length {length} at byte {at}, {left} bytes are left and allowed")));
-        }
         let start = self.at;
+        if length > (self.bytes.len() - start) as u64 {
+            return Err(self.too_long(length));
+        }
         self.at += length as usize;
         Ok(Span { start, end: self.at })
+    }
+
+    #[cold]
+    fn too_long(&self, length: u64) -> Fault {
+        let (at, left) = (self.at, self.bytes.len() - self.at);
+        bad(format_args!("length {length} before byte {at}, {left} bytes are left and allowed"))
     }
 
     /// The content of a field that holds text.
@@ -196,13 +212,17 @@ impl<'a> Reader<'a> {
                     groups.push(key.number);
                     if groups.len() as u64 > depth_max {
                         let (depth, at) = (groups.len(), self.at);
-                        return Err(bad(format_args!("{depth} open groups at byte {at}, at most {depth_max} are allowed")));
+                        return Err(bad(format_args!(
+                            "{depth} open groups at byte {at}, at most {depth_max} are allowed"
+                        )));
                     }
                 }
                 Wire::GroupEnd => {
                     if groups.pop() != Some(key.number) {
                         let (number, at) = (key.number, self.at);
-                        return Err(bad(format_args!("end of group {number} before byte {at}, that of an open group is allowed")));
+                        return Err(bad(format_args!(
+                            "end of group {number} before byte {at}, that of an open group is allowed"
+                        )));
                     }
                 }
             }
@@ -232,7 +252,10 @@ pub(super) fn check_text(bytes: &[u8], at: usize) -> Result<(), Fault> {
         Ok(_) => Ok(()),
         Err(error) => {
             let found = quoted(bytes);
-            Err(bad(format_args!("text '{found}' that is not UTF-8 at byte {}, UTF-8 is allowed", at + error.valid_up_to())))
+            Err(bad(format_args!(
+                "text '{found}' that is not UTF-8 at byte {}, UTF-8 is allowed",
+                at + error.valid_up_to()
+            )))
         }
     }
 }

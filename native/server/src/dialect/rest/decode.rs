@@ -24,11 +24,11 @@ pub(crate) fn decode(
     contract: &Contract,
     limits: &Limits,
 ) -> Result<Decoded, Undecodable> {
-    let parts = json_length.parts(body.len()).map_err(|fault| Undecodable::new(fault, None))?;
+    let parts = json_length.parts(body.len()).map_err(|fault| Undecodable::new(*fault, None))?;
     let (json, binary_at) = match parts {
         Parts::Json => (&body[..], None),
         Parts::Split(length) => (&body[..length], Some(length)),
-        Parts::Raw => return raw::decode(body, contract, limits).map_err(|fault| Undecodable::new(fault, None)),
+        Parts::Raw => return raw::decode(body, contract, limits).map_err(|fault| Undecodable::new(*fault, None)),
     };
     let mut envelope = Envelope {
         body,
@@ -45,7 +45,7 @@ pub(crate) fn decode(
             let Envelope { inputs, timeout, asked, .. } = envelope;
             Ok(Decoded { rows, overrides: contract.overrides(&inputs), inputs, timeout, asked })
         }
-        Err(fault) => Err(Undecodable::new(fault, envelope.asked.id.as_deref())),
+        Err(fault) => Err(Undecodable::new(*fault, envelope.asked.id.as_deref())),
     }
 }
 
@@ -99,7 +99,9 @@ impl<'a> Envelope<'a> {
                         _ => {}
                     })?;
                 }
-                _ => drop(self.scanner.skip()?),
+                _ => {
+                    self.scanner.skip()?;
+                }
             }
         }
         self.scanner.finish()?;
@@ -197,7 +199,9 @@ impl<'a> Envelope<'a> {
                         binary = Some(wanted);
                     }
                 })?,
-                Key::Unknown(_) => drop(self.scanner.skip()?),
+                Key::Unknown(_) => {
+                    self.scanner.skip()?;
+                }
             }
         }
         let Some(index) = found else { return Err(missing(place, "name", "a string is")) };

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use servekit_core::{Axis, Batching, Contract, Limits, Reason, Refusal};
 
 use super::{JsonLength, decode};
+use crate::dialect::fixtures::{Spec, contract, elements, ident, limits, repeatable, same, singles, text, tiny};
 use crate::dialect::{Asked, AskedOutput, Decoded};
-use crate::dialect::fixtures::{Spec, contract, elements, ident, limits, same, singles, text, tiny};
 
 fn json(contract: &Contract, body: &str) -> Result<Decoded, Refusal> {
     json_within(contract, body.as_bytes(), &limits())
@@ -96,7 +96,8 @@ fn what_is_asked_for_is_kept() {
     assert_eq!(decoded.asked.outputs[..], [AskedOutput { index: 0, binary: Some(false) }]);
     let nothing = r#"{"id":null,"parameters":null,"outputs":null,"inputs":[{"name":"x","shape":[1,1],"datatype":"FP32","parameters":null,"data":[1]}]}"#;
     assert_eq!(json(&ident(), nothing).expect("good").asked, Asked::default());
-    let forever = input(r#""shape":[1,1],"datatype":"FP32","data":[1]}],"parameters":{"timeout":0},"outputs":[{"name":"y""#);
+    let forever =
+        input(r#""shape":[1,1],"datatype":"FP32","data":[1]}],"parameters":{"timeout":0},"outputs":[{"name":"y""#);
     assert_eq!(json(&ident(), &forever).expect("good").timeout, None);
 }
 
@@ -135,7 +136,10 @@ fn the_id_stands_in_front_of_a_refusal() {
 #[test]
 fn texts_say_what_was_found_and_what_is_allowed() {
     let cases = [
-        (r#"{"inputs":]}"#, "failed to parse the request JSON buffer: found ']' at byte 10, a value is allowed; send one JSON object"),
+        (
+            r#"{"inputs":]}"#,
+            "failed to parse the request JSON buffer: found ']' at byte 10, a value is allowed; send one JSON object",
+        ),
         (
             r#"{"inputs":[{"name":"x","shape":[1.5],"datatype":"FP32","data":[1.0]}]}"#,
             "input 'x': Unable to parse 'shape': found 1.5 at index 0, integers from 0 are allowed; correct it",
@@ -183,7 +187,8 @@ fn depth_is_counted_everywhere() {
     for (depth, expected) in [(31, Ok(())), (32, Err(Reason::JsonTooDeep))] {
         let unknown = format!(r#"{},"u":{}{}}}"#, &GOOD[..GOOD.len() - 1], "[".repeat(depth), "]".repeat(depth));
         assert_eq!(reason(json(&ident(), &unknown)), expected, "{depth}");
-        let objects = format!(r#"{},"u":{}1{}}}"#, &GOOD[..GOOD.len() - 1], r#"{"a":"#.repeat(depth), "}".repeat(depth));
+        let objects =
+            format!(r#"{},"u":{}1{}}}"#, &GOOD[..GOOD.len() - 1], r#"{"a":"#.repeat(depth), "}".repeat(depth));
         assert_eq!(reason(json(&ident(), &objects)), expected, "{depth}");
     }
     let mut limits = limits();
@@ -228,18 +233,27 @@ fn shapes_are_checked_before_memory_is_taken() {
 /// T3 and H10: tensors behind the JSON.
 #[test]
 fn binary_tensors_are_as_long_as_said() {
-    let named = |bytes: usize| input(&format!(r#""shape":[1,3],"datatype":"FP32","parameters":{{"binary_data_size":{bytes}}}"#));
+    let named = |bytes: usize| {
+        input(&format!(r#""shape":[1,3],"datatype":"FP32","parameters":{{"binary_data_size":{bytes}}}"#))
+    };
     let values = singles(&[1.0, 2.0, 3.0]);
     assert_eq!(data(binary(&ident(), &named(12), &values)), values);
     let refusal = binary(&ident(), &named(12), &values[..11]).unwrap_err();
     assert_eq!(refusal.reason, Reason::BinaryLength);
-    assert_eq!(refusal.text, "unexpected size for input 'x', expecting 1 additional bytes for model 'ident', 11 found; send 12");
+    assert_eq!(
+        refusal.text,
+        "unexpected size for input 'x', expecting 1 additional bytes for model 'ident', 11 found; send 12"
+    );
     let refusal = binary(&ident(), &named(12), &[0; 13]).unwrap_err();
     assert_eq!(refusal.reason, Reason::BinaryLength);
     assert!(refusal.text.starts_with("unexpected additional input data for model 'ident'"), "{}", refusal.text);
     let refusal = binary(&ident(), &named(11), &values[..11]).unwrap_err();
     assert_eq!(refusal.reason, Reason::ByteSizeMismatch);
-    assert!(refusal.text.starts_with("input byte size mismatch for input 'x' for model 'ident'. Expected 12, got 11"), "{}", refusal.text);
+    assert!(
+        refusal.text.starts_with("input byte size mismatch for input 'x' for model 'ident'. Expected 12, got 11"),
+        "{}",
+        refusal.text
+    );
 }
 
 #[test]
@@ -250,7 +264,9 @@ fn the_json_length_is_a_number_within_the_body() {
         let refusal = with_length(&ident(), length, body).unwrap_err();
         assert_eq!(refusal.reason, Reason::BadBinaryHeader, "{length}");
         let verbatim = match length {
-            "99999999999" | "-1" | "81" | "99999999999999999999999999" => "inference header size should be in range (0, 80), got: ",
+            "99999999999" | "-1" | "81" | "99999999999999999999999999" => {
+                "inference header size should be in range (0, 80), got: "
+            }
             _ => "Unable to parse Inference-Header-Content-Length, got: ",
         };
         assert!(refusal.text.contains(verbatim), "{}", refusal.text);
@@ -259,7 +275,8 @@ fn the_json_length_is_a_number_within_the_body() {
     let values = [&b"1"[..], b"1"];
     assert_eq!(JsonLength::from_values(values.into_iter()), JsonLength::Repeated);
     assert_eq!(JsonLength::from_values(std::iter::empty()), JsonLength::Absent);
-    let refusal = decode(&Bytes::from_static(GOOD.as_bytes()), JsonLength::Repeated, &ident(), &limits()).unwrap_err().refusal;
+    let refusal =
+        decode(&Bytes::from_static(GOOD.as_bytes()), JsonLength::Repeated, &ident(), &limits()).unwrap_err().refusal;
     assert_eq!(refusal.reason, Reason::BadBinaryHeader);
 }
 
@@ -335,9 +352,13 @@ fn base64_elements_are_decoded_wherever_it_is_said() {
     ] {
         assert_eq!(data(json(&same("BYTES"), &input(members))), expected, "{members}");
     }
-    let wrong = input(r#""shape":[1,3],"datatype":"BYTES","parameters":{"content_type":"base64"},"data":["/wA=","?","YWJj"]"#);
+    let wrong =
+        input(r#""shape":[1,3],"datatype":"BYTES","parameters":{"content_type":"base64"},"data":["/wA=","?","YWJj"]"#);
     let refusal = json(&same("BYTES"), &wrong).unwrap_err();
-    assert_eq!((refusal.reason, &*refusal.text), (Reason::ValueOutOfRange, "input 'x' value 1 is ?, base64 is allowed; encode it"));
+    assert_eq!(
+        (refusal.reason, &*refusal.text),
+        (Reason::ValueOutOfRange, "input 'x' value 1 is ?, base64 is allowed; encode it")
+    );
 }
 
 /// T4 and T5: values.
@@ -382,9 +403,13 @@ fn strings_are_strict() {
     assert_eq!(reason(with(b"\"\x01\"")), Err(Reason::BadJson));
     assert_eq!(data(with(br#""a\u0000b""#)), [3, 0, 0, 0, 0x61, 0, 0x62]);
     assert_eq!(reason(json(&ident(), &format!("\u{feff}{GOOD}"))), Err(Reason::BadJson));
-    for (bytes, expected) in [(256, Ok(())), (257, Err(Reason::EnvelopeTooLarge)), (1_000_000, Err(Reason::EnvelopeTooLarge))] {
+    for (bytes, expected) in
+        [(256, Ok(())), (257, Err(Reason::EnvelopeTooLarge)), (1_000_000, Err(Reason::EnvelopeTooLarge))]
+    {
         let key = "k".repeat(bytes);
-        for place in [format!(r#""{key}":1"#), format!(r#""u":{{"{key}":1}}"#), format!(r#""parameters":{{"{key}":1}}"#)] {
+        for place in
+            [format!(r#""{key}":1"#), format!(r#""u":{{"{key}":1}}"#), format!(r#""parameters":{{"{key}":1}}"#)]
+        {
             let body = format!("{},{place}}}", &GOOD[..GOOD.len() - 1]);
             assert_eq!(reason(json(&ident(), &body)), expected, "{bytes}");
         }
@@ -488,7 +513,10 @@ fn the_envelope_has_limits() {
         assert_eq!(reason(with(format!(r#""parameters":{{"p":"{}"}}"#, "i".repeat(bytes)))), expected, "{bytes}");
     }
     let long = "n".repeat(257);
-    assert_eq!(reason(json(&ident(), &format!(r#"{{"inputs":[{{"name":"{long}"}}]}}"#))), Err(Reason::EnvelopeTooLarge));
+    assert_eq!(
+        reason(json(&ident(), &format!(r#"{{"inputs":[{{"name":"{long}"}}]}}"#))),
+        Err(Reason::EnvelopeTooLarge)
+    );
     let body = r#"{"inputs":[{"name":"ids","shape":[1,1],"datatype":"INT64","data":[1]},{"name":"mask","shape":[1,1],"datatype":"INT64","data":[1]}]}"#;
     let mut limits = limits();
     for (count, expected) in [(2, Ok(())), (1, Err(Reason::EnvelopeTooLarge))] {
@@ -503,7 +531,8 @@ fn the_envelope_has_limits() {
 #[test]
 fn a_body_of_length_zero_json_is_the_tensor() {
     let raw = |contract: &Contract, body: &[u8]| with_length(contract, "0", body);
-    let shape = |result: Result<Decoded, Refusal>| result.expect("good").inputs[0].as_ref().expect("given").shape.to_vec();
+    let shape =
+        |result: Result<Decoded, Refusal>| result.expect("good").inputs[0].as_ref().expect("given").shape.to_vec();
     let decoded = raw(&tiny(), &singles(&[1.0; 4])).expect("one row");
     assert!(decoded.asked.raw);
     assert_eq!((decoded.rows, shape(Ok(decoded))), (1, vec![1, 4]));
@@ -525,6 +554,8 @@ fn a_body_of_length_zero_json_is_the_tensor() {
 }
 
 proptest! {
+    #![proptest_config(repeatable())]
+
     #[test]
     fn no_bytes_make_decoding_panic(at in any::<prop::sample::Index>(), bytes in prop::collection::vec(any::<u8>(), 0..4), cut in any::<bool>(), length in 0..90_usize) {
         let mut body = GOOD.as_bytes().to_vec();

@@ -46,7 +46,9 @@ pub(crate) fn encode(
     let (mut binary_bytes, mut any_binary) = (0, false);
     for (position, output) in asked.selection(served.contract).enumerate() {
         let index = usize::from(output.index);
-        let (Some(tensor), Some(spec)) = (reply.outputs.get(index), served.contract.outputs.get(index)) else { continue };
+        let (Some(tensor), Some(spec)) = (reply.outputs.get(index), served.contract.outputs.get(index)) else {
+            continue;
+        };
         if position > 0 {
             into.push(b',');
         }

@@ -5,7 +5,7 @@ use servekit_core::{Contract, Datatype, Reason, Refusal, Reply};
 use servekit_wire::{Payload, Piece};
 
 use super::{JsonLength, RestKind, decode, encode};
-use crate::dialect::fixtures::{contract, elements, labelled, limits, reply, same, singles, tensor, tiny};
+use crate::dialect::fixtures::{contract, elements, labelled, limits, repeatable, reply, same, singles, tensor, tiny};
 use crate::dialect::{Asked, AskedOutput, Named};
 
 fn bytes(payload: &Payload) -> Vec<u8> {
@@ -68,7 +68,9 @@ fn binary_outputs_follow_the_json_in_order() {
     let binary = |wanted: [Option<bool>; 2], binary_all, raw| {
         let outputs = (0..).zip(wanted).map(|(index, binary)| AskedOutput { index, binary }).collect();
         let (kind, body) = encoded(&reply, &Asked { outputs, binary_all, raw, id: None }, &contract);
-        let RestKind::Binary { json_bytes } = kind else { return (serde_json::from_slice(&body).expect("JSON"), vec![]) };
+        let RestKind::Binary { json_bytes } = kind else {
+            return (serde_json::from_slice(&body).expect("JSON"), vec![]);
+        };
         (serde_json::from_slice::<Value>(&body[..json_bytes]).expect("JSON"), body[json_bytes..].to_vec())
     };
     let (a, b) = (&reply.outputs[0].data, &reply.outputs[1].data);
@@ -91,8 +93,11 @@ fn large_tensors_are_shared() {
     let reply = reply([tensor("FP32", &[1_000], vec![7; 4_000])]);
     let mut payload = Payload::default();
     let asked = Asked { binary_all: true, ..Asked::default() };
-    encode(&reply, &asked, &Named { contract: &contract, version: "1" }, &limits(), &mut payload).expect("within limits");
-    let shared = payload.pieces().any(|piece| matches!(piece, Piece::Shared(bytes) if bytes.as_ptr() == reply.outputs[0].data.as_ptr()));
+    encode(&reply, &asked, &Named { contract: &contract, version: "1" }, &limits(), &mut payload)
+        .expect("within limits");
+    let shared = payload
+        .pieces()
+        .any(|piece| matches!(piece, Piece::Shared(bytes) if bytes.as_ptr() == reply.outputs[0].data.as_ptr()));
     assert!(shared);
 }
 
@@ -135,7 +140,9 @@ fn an_answer_has_a_length_limit() {
         let asked = Asked { id: Some("7".into()), binary_all, ..Asked::default() };
         let whole = encoded(&reply, &asked, &tiny()).1.len();
         let mut limits = limits();
-        for (bytes, expected) in [(whole, Ok(())), (whole - 1, Err(Reason::ResponseTooLarge)), (8, Err(Reason::ResponseTooLarge))] {
+        for (bytes, expected) in
+            [(whole, Ok(())), (whole - 1, Err(Reason::ResponseTooLarge)), (8, Err(Reason::ResponseTooLarge))]
+        {
             limits.response_body_bytes_max = bytes as u64;
             let named = Named { contract: &tiny(), version: "1" };
             let found: Result<RestKind, Refusal> = encode(&reply, &asked, &named, &limits, &mut Payload::default());
@@ -160,7 +167,8 @@ fn a_long_answer_is_not_printed_to_its_end() {
 }
 
 fn any_tensor() -> impl Strategy<Value = (Datatype, usize, Vec<u8>)> {
-    let fixed = prop::sample::select(Datatype::ALL.to_vec()).prop_filter("of one size", |datatype| datatype.element_bytes().is_some());
+    let fixed = prop::sample::select(Datatype::ALL.to_vec())
+        .prop_filter("of one size", |datatype| datatype.element_bytes().is_some());
     let numbers = (fixed, 0..8_usize).prop_flat_map(|(datatype, rows)| {
         let bytes = rows * 3 * datatype.element_bytes().unwrap_or(1);
         let element = if datatype == Datatype::Bool { 0..=1_u8 } else { 0..=u8::MAX };
@@ -175,6 +183,8 @@ fn any_tensor() -> impl Strategy<Value = (Datatype, usize, Vec<u8>)> {
 }
 
 proptest! {
+    #![proptest_config(repeatable())]
+
     /// An answer turned into a request says the same, in JSON and in binary.
     #[test]
     fn what_is_encoded_is_decoded_again((datatype, rows, data) in any_tensor(), binary_all in any::<bool>()) {

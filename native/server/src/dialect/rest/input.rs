@@ -79,7 +79,9 @@ impl Envelope<'_> {
                     Meaning::Base64 => draft.base64 = true,
                     _ => {}
                 })?,
-                Key::Unknown(_) => drop(self.scanner.skip()?),
+                Key::Unknown(_) => {
+                    self.scanner.skip()?;
+                }
             }
         }
         self.settle(draft)

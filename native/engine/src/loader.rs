@@ -104,7 +104,7 @@ impl Loader<'_> {
             batch_bytes_max: self.batch_bytes_max(),
             arena_bytes_max: tried.arena_bytes_max,
             inline_bytes_max: findings.batch.as_ref().map_or(0, |batch| batch.input_bytes),
-            probed_run_us: findings.batch.as_ref().map(|batch| batch.run.as_micros() as u64),
+            predicted_run_us: findings.predicted_run_us(),
             lanes: if tried.session.is_shared() { self.lanes(tried.device) } else { sessions.len() as u32 },
             decisions: tried.decisions,
         };

@@ -106,8 +106,9 @@ pub struct Description {
     pub arena_bytes_max: u64,
     /// Bytes of inputs of the largest batch that was timed for inline; larger ones belong on a runner.
     pub inline_bytes_max: u64,
-    /// Median time of a full batch of made-up rows, microseconds; `None` where none could be run.
-    pub probed_run_us: Option<u64>,
+    /// What a full batch is expected to take, from the largest batch of made-up rows that was run, microseconds; `None`
+    /// where none could be run.
+    pub predicted_run_us: Option<u64>,
     /// Batches that may run at once.
     pub lanes: u32,
     /// Topic, and decision with its reason.

@@ -69,11 +69,22 @@ pub(crate) fn probe(graph: &Arc<Graph>, session: &Arc<Session>, bounds: &Bounds)
     let mut findings = probe.find();
     findings.ran_out_of_memory = probe.ran_out_of_memory;
     let peak = session.arena_bytes_peak().unwrap_or(0);
-    // Activations grow with the rows at most in proportion.
-    let rows_run = findings.batch.as_ref().map_or(1, |batch| u64::from(batch.rows.max(1)));
-    let rows_max = if findings.batching.is_ok() { u64::from(findings.batch_rows_max) } else { 1 };
-    findings.peak_bytes = peak.saturating_mul(rows_max.max(rows_run)) / rows_run;
+    findings.peak_bytes = findings.of_full_batch(peak);
     Ok(findings)
+}
+
+impl Findings {
+    /// What a full batch takes, from what the largest one that was run took: at most in proportion to the rows.
+    fn of_full_batch(&self, found: u64) -> u64 {
+        let rows_run = self.batch.as_ref().map_or(1, |batch| u64::from(batch.rows.max(1)));
+        let rows_max = if self.batching.is_ok() { u64::from(self.batch_rows_max) } else { 1 };
+        found.saturating_mul(rows_max.max(rows_run)) / rows_run
+    }
+
+    /// What a full batch is expected to take, microseconds.
+    pub(crate) fn predicted_run_us(&self) -> Option<u64> {
+        self.batch.as_ref().map(|batch| self.of_full_batch(batch.run.as_micros() as u64))
+    }
 }
 
 struct Probe<'a> {

@@ -100,13 +100,13 @@ impl Loader {
         }
     }
 
-    /// How long a run of this model may take: the configured limit, or else ten times what the probe of a full batch
-    /// took, within bounds.
+    /// How long a run of this model may take: the configured limit, or else ten times what a full batch is expected
+    /// to take, within bounds.
     #[must_use]
     pub fn run_max(&self, description: &Description) -> Duration {
         const PREDICTED_FACTOR: u64 = 10;
         const RANGE_MS: (u64, u64) = (1_000, 60_000);
-        let predicted_ms = description.probed_run_us.map(|run_us| run_us.saturating_mul(PREDICTED_FACTOR) / 1_000);
+        let predicted_ms = description.predicted_run_us.map(|run_us| run_us.saturating_mul(PREDICTED_FACTOR) / 1_000);
         let automatic = predicted_ms.unwrap_or(RANGE_MS.1).clamp(RANGE_MS.0, RANGE_MS.1);
         Duration::from_millis(self.limits.run_ms_max.unwrap_or(automatic))
     }

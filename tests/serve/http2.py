@@ -139,4 +139,6 @@ def http2(
 ) -> Iterator[Http2]:
     """A connection by prior knowledge."""
     with server.connect(address=address) as wire:
+        # Frames are small and go out one by one; none waits for the acknowledgement of the last.
+        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield Http2(wire, initial_window=initial_window, polite=polite)

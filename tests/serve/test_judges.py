@@ -20,9 +20,9 @@ WIDE = np.linspace(-1, 1, 200_000, dtype=np.float32).reshape(2, -1)
 VERSIONS = ["--http1.1", "--http2-prior-knowledge"]
 
 # Which are here is decided when tests are collected; the end of the run names the others.
-CURL, WRK, H2LOAD = (
+CURL, WRK, H2LOAD, NGHTTP = (
     pytest.mark.parametrize("judge", [path] if (path := shutil.which(name)) else [])
-    for name in ("curl", "wrk", "h2load")
+    for name in ("curl", "wrk", "h2load", "nghttp")
 )
 POST_WITH_WRK = """
 wrk.method, wrk.body = "POST", '%s'
@@ -106,20 +106,29 @@ def test_curl_sends_a_large_body_after_asking(judge, address, tmp_path, version)
     np.testing.assert_array_equal(http_arrays(200, {}, body)["y"], WIDE)
 
 
+# By prior knowledge curl 7.88 loses the second request of a connection, whoever serves it: nghttp judges that.
+
+
 @CURL
-@pytest.mark.parametrize("version", VERSIONS)
-def test_curl_keeps_one_connection_for_many_requests(judge, address, good, version):
+def test_curl_keeps_one_connection_for_many_requests(judge, address, good):
     urls = [f"http://{address}{IDENT}"] * 20
-    told = run(judge, "-sS", version, "-d", f"@{good}", "-w", r"\n%{num_connects} %{http_code}\n", *urls)
+    told = run(judge, "-sS", "--http1.1", "-d", f"@{good}", "-w", r"\n%{num_connects} %{http_code}\n", *urls)
     assert re.findall(r"^([01]) (\d+)$", told, re.MULTILINE) == [("1", "200")] + [("0", "200")] * 19
 
 
 @CURL
-@pytest.mark.parametrize("version", VERSIONS)
-def test_curl_runs_requests_in_parallel(judge, address, good, version):
+def test_curl_runs_requests_in_parallel(judge, address, good):
     urls = [f"http://{address}{IDENT}"] * 50
-    told = run(judge, "-sS", "--parallel", version, "-d", f"@{good}", "-w", r"\n%{http_code}\n", *urls)
+    told = run(judge, "-sS", "--parallel", "--http1.1", "-d", f"@{good}", "-w", r"\n%{http_code}\n", *urls)
     assert re.findall(r"^(\d{3})$", told, re.MULTILINE) == ["200"] * 50
+
+
+@NGHTTP
+@pytest.mark.parametrize("window_bits", [2, 16])
+def test_nghttp_runs_requests_in_parallel_on_one_connection(judge, address, good, window_bits):
+    told = run(judge, "-ns", "-m", 100, "-w", window_bits, "-d", good, f"http://{address}{IDENT}")
+    size = len(run(judge, "-d", good, f"http://{address}{IDENT}"))
+    assert len(re.findall(rf" 200 +{size} {IDENT}$", told, re.MULTILINE)) == 100, told
 
 
 @CURL

@@ -96,9 +96,6 @@ def refused(answer, status, label):
     return body["error"]
 
 
-# Metadata and health
-
-
 def test_the_server_tells_name_version_and_what_it_implements(client):
     about = client.get("/v2").json()
     assert about["name"] == "servekit"
@@ -141,9 +138,6 @@ def test_health_is_told_in_the_status_and_in_the_body(client):
 @pytest.mark.parametrize("path", ["/", "/healthz", "/livez", "/readyz"])
 def test_probes_find_what_they_expect(client, path):
     assert client.get(path).status_code == 200
-
-
-# Routes
 
 
 @pytest.mark.parametrize("path", PLAIN_PATHS)
@@ -212,9 +206,6 @@ def test_the_data_ports_cannot_manage(client, method, path):
     refused(client.request(method, path), 404, "management")
 
 
-# Versions
-
-
 def test_the_highest_version_is_served(infer, client):
     request = {"inputs": [tensor("x", np.array([1.5], np.float32))]}
     answer = infer("steps", **request)
@@ -241,9 +232,6 @@ def test_an_unknown_model_is_not_found(client, suffix):
 @pytest.mark.parametrize("named", ["one", "-1", "1.0"])
 def test_a_version_is_a_whole_number(client, named):
     refused(client.get(f"/v2/models/ident/versions/{named}"), 400, "field")
-
-
-# Inference
 
 
 @pytest.mark.parametrize("datatype", DTYPES)

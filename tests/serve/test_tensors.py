@@ -107,8 +107,6 @@ def raw_message(model, datatype, shape, raw):
     return request
 
 
-# Group T1, depth
-
 MANY = b"[" * 250_000
 
 
@@ -142,8 +140,6 @@ def test_t1_as_many_open_brackets_as_are_allowed(server, opening):
     refused(server, 400, "json_depth", "ident", body(33))
 
 
-# Group T2, shapes
-
 FAR = 1152921504606846978
 SHAPES = {
     "product-past-64-bits": ([16, FAR], "tensor_size"),
@@ -168,9 +164,6 @@ def test_t2_a_shape_is_checked_before_anything_is_reserved(server, shape, label)
 )
 def test_t2_a_shape_that_only_json_can_say(server, shape, label):
     refused(server, 400, label, "ident", one("FP32", shape, "[1.0]"))
-
-
-# Group T3, lengths
 
 
 @pytest.mark.parametrize(
@@ -200,9 +193,6 @@ def test_t3_raw_contents_have_to_be_as_many_as_needed(server, sent):
 def test_t3_elements_have_to_end_where_the_bytes_do(server, raw):
     refused(server, 400, "byte_size", "same_BYTES", *binary("BYTES", [1, 3], len(raw), raw))
     rpc_refusal(server, raw_message("same_BYTES", "BYTES", [1, 3], raw), "byte_size")
-
-
-# Group T4, values
 
 
 @pytest.mark.parametrize(
@@ -235,9 +225,6 @@ def test_t4_the_smallest_numbers_are_rounded_not_refused(server):
     assert struct.pack("<3f", minus, tiny, one_) == struct.pack("<3f", -0.0, 0.0, 1.0)
 
 
-# Group T5, what is not finite
-
-
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity"])
 def test_t5_bare_words_are_not_json(server, literal):
     refused(server, 400, "json", "ident", one("FP32", "[1,3]", f"[1,{literal},2]"))
@@ -262,9 +249,6 @@ def test_t5_the_bits_are_those_that_the_model_gave(server):
     assert found.view(np.uint32).ravel().tolist() == [0x7FC00000, 0x7F800000, 0xFF800000]
 
 
-# Group T6, text
-
-
 @pytest.mark.parametrize(
     ("body", "label"),
     [
@@ -283,9 +267,6 @@ def test_t6_text_that_is_no_good_json_is_refused(server, body, label):
 def test_t6_a_zero_byte_is_a_byte(server):
     output = answered(server, "same_BYTES", one("BYTES", "[1,3]", r'["a\u0000b","\ud83d\ude00",""]'))
     assert output["data"] == ["a\0b", "\U0001f600", ""]
-
-
-# Group T7, rows
 
 
 @pytest.mark.parametrize("transport", ["json", "binary", "grpc", "grpc-typed"])
@@ -309,9 +290,6 @@ def test_t7_too_many_rows_are_refused(server, rows):
     assert text in rpc_refusal(server, raw_message("tiny", "FP32", [rows, 4], bytes(16 * rows)), "rows")
 
 
-# Group T8, media types and what is no object
-
-
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded"])
 def test_t8_what_curl_says_of_json_is_believed(server, kind):
     assert answered(server, "ident", G, {"Content-Type": kind})["data"] == [1.5, -2.0, 3.25]
@@ -324,9 +302,6 @@ def test_t8_forms_with_parts_are_not_read(server):
 @pytest.mark.parametrize(("body", "label"), [(b"", "json"), (b"null", "field"), (b"[]", "field"), (b'"x"', "field")])
 def test_t8_a_request_is_an_object(server, body, label):
     refused(server, 400, label, "ident", body)
-
-
-# Group T9, bytes that are no values
 
 
 @pytest.mark.parametrize("datatype", HALVES)
@@ -345,9 +320,6 @@ def test_t9_the_smallest_float_keeps_its_bits(server, transport):
     array = np.array([[1, 0x80000001, 0x007FFFFF]], np.uint32).view(np.float32)
     with unharmed(server):
         assert same_bits(infer_once(transport, server, Asked("same_FP32", {"x": array}))["y"], array)
-
-
-# Group T10, a run that asks for more memory than there is
 
 
 @pytest.mark.parametrize("transport", ["json", "grpc"])

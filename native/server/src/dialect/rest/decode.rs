@@ -8,7 +8,7 @@ use servekit_core::{Contract, Inputs, Limits, Reason};
 
 use super::length::{JsonLength, Parts};
 use super::raw;
-use crate::dialect::parameters::{self, Meaning, Value};
+use crate::dialect::parameters::{self, Meaning, Value, check_count};
 use crate::dialect::{
     Asked, AskedOutput, Decoded, Place, Undecodable, given_twice, long_id, output_index, too_many_tensors,
 };
@@ -241,31 +241,46 @@ pub(super) fn for_each_parameter(
         return Err(scanner.misfit(&format!("{place}: Unable to parse 'parameters'"), "an object is"));
     }
     let mut members = Members::open(scanner)?;
-    while let Some(key) = members.next(scanner, |_| None)? {
-        let Key::Unknown(key) = key else { continue };
-        tell(parameter(scanner, place, key)?);
+    let mut count = 0;
+    while let Some(key) = members.next(scanner, parameter_key)? {
+        count += 1;
+        check_count(place, count, scanner.limits())?;
+        tell(match key {
+            Key::Known(number) => parameter(scanner, place, PARAMETERS_OFTEN_SENT[number as usize])?,
+            Key::Unknown(key) => parameter(scanner, place, key)?,
+        });
     }
     Ok(())
 }
 
+/// Found in the short way, as [`PARAMETERS_OFTEN_SENT`] numbers them; they mean no more than others.
+const PARAMETERS_OFTEN_SENT: [&[u8]; 3] = [b"binary_data_size", b"binary_data", b"binary_data_output"];
+
+known_keys!(parameter_key: "binary_data_size" => 0, "binary_data" => 1, "binary_data_output" => 2);
+
 fn parameter(scanner: &mut Scanner<'_>, place: Place<'_>, key: &[u8]) -> Result<Meaning, Fault> {
-    if scanner.peek() == b'"' {
-        let text = scanner.string()?;
-        return parameters::meaning(place, key, Value::Text(&text), scanner.limits());
-    }
-    let range = scanner.skip()?;
-    let token = scanner.slice(range);
-    let value = match token {
-        b"true" => Value::Boolean(true),
-        b"false" => Value::Boolean(false),
-        _ => match integer(token, 0).filter(|number| number.end == token.len()) {
-            Some(number) => {
-                // What 64 bits do not hold is as good as the most they do.
-                let magnitude = i128::from(number.magnitude.unwrap_or(u64::MAX));
-                Value::Integer(if number.negative { -magnitude } else { magnitude })
-            }
-            None => Value::Other(token),
-        },
+    let limits = scanner.limits();
+    let start = match scanner.peek() {
+        b'"' => {
+            let text = scanner.string()?;
+            return parameters::meaning(place, key, Value::Text(&text), limits);
+        }
+        _ => scanner.position(),
     };
-    parameters::meaning(place, key, value, scanner.limits())
+    let value = match integer(scanner.text(), start).filter(|number| !scanner.continues(number.end)) {
+        Some(number) if number.magnitude.is_some() => {
+            scanner.rewind(number.end);
+            let magnitude = i128::from(number.magnitude.unwrap_or_default());
+            Value::Integer(if number.negative { -magnitude } else { magnitude })
+        }
+        _ => {
+            let range = scanner.skip()?;
+            match scanner.slice(range) {
+                b"true" => Value::Boolean(true),
+                b"false" => Value::Boolean(false),
+                other => Value::Other(other),
+            }
+        }
+    };
+    parameters::meaning(place, key, value, limits)
 }

@@ -344,7 +344,8 @@ impl<T: Transport> Shard<T> {
         let closes_idle = self.desk.shared.pressure.closes_idle();
         for (_, link) in self.links.iter_mut() {
             link.wire.on_time(now);
-            if closes_idle && link.is_idle() {
+            // Whoever was let in just now has yet to say its first word.
+            if closes_idle && link.is_idle() && is_due(link.used_at, self.check_interval) {
                 link.wire.drain(now);
             }
             self.desk.advance(link, &mut &[][..]);

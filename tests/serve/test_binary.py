@@ -175,6 +175,13 @@ def test_a_scalar_and_a_default_travel_in_binary_too(send):
     assert http_arrays(*send("optional", body, headers[LENGTH_FIELD]))["y"].tolist() == [[5, 14]]
 
 
+def test_a_default_is_overridden_for_more_rows_than_a_batch_holds(send):
+    x, scale = np.arange(400, dtype=np.float32).reshape(200, 2), np.array([5, 7], np.float32)
+    for given, expected in (({"x": x, "scale": scale}, x * scale), ({"x": x}, x * np.array([1, 10], np.float32))):
+        body, headers = binary_body(Asked("optional", given))
+        assert same_bits(http_arrays(*send("optional", body, headers[LENGTH_FIELD]))["y"], expected)
+
+
 # Length 0: the whole body is the tensor
 
 

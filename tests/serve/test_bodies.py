@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -38,6 +39,8 @@ LARGE = (BODY_BYTES_MAX - ENVELOPE_BYTES_MAX) // 4
 JSON_SIZE_MAX = 2**20
 # Rows that together are more than one batch.
 ROWS = 300
+CALLERS = 16
+REQUESTS_EACH = 25
 
 
 @pytest.fixture(scope="module")
@@ -219,3 +222,19 @@ def test_random_bytes_that_form_any_float_come_back(server):
         for transport in ("binary", "grpc"):
             with TRANSPORTS[transport](server) as infer:
                 assert infer(Asked("ident", {"x": array}))["y"].tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize("transport", ["binary", "grpc"])
+def test_callers_of_all_sizes_at_once_get_their_own_bytes(server, transport):
+    def call(seed):
+        dice = np.random.default_rng(seed)
+        with TRANSPORTS[transport](server) as infer:
+            for _ in range(REQUESTS_EACH):
+                # Few widths, so that rows of several callers meet in one batch.
+                array = dice.standard_normal((int(dice.integers(1, 9)), int(dice.choice([1, 7, 300])))).astype(
+                    np.float32
+                )
+                assert same_bits(infer(Asked("ident", {"x": array}))["y"], array)
+
+    with unharmed(server), ThreadPoolExecutor(CALLERS) as pool:
+        list(pool.map(call, range(CALLERS)))

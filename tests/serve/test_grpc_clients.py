@@ -103,11 +103,21 @@ def test_as_many_streams_as_are_offered_run_at_once(stub):
 # asyncio
 
 
-def test_grpc_aio_runs_many_calls_on_one_connection(server):
+def test_grpc_aio_calls_every_rpc_and_many_at_once_on_one_connection(server):
     async def infer():
         async with grpc.aio.insecure_channel(server.grpc, CHANNEL_OPTIONS) as channel:
             stub = inference_stub(channel)
-            assert (await stub.ServerLive(stub_module("open_inference_pb2").ServerLiveRequest(), timeout=SECONDS)).live
+            messages = stub_module("open_inference_pb2")
+            assert (await stub.ServerLive(messages.ServerLiveRequest(), timeout=SECONDS)).live
+            assert (await stub.ServerReady(messages.ServerReadyRequest(), timeout=SECONDS)).ready
+            assert (await stub.ModelReady(messages.ModelReadyRequest(name="ident"), timeout=SECONDS)).ready
+            assert (await stub.ServerMetadata(messages.ServerMetadataRequest(), timeout=SECONDS)).name == "servekit"
+            about = await stub.ModelMetadata(messages.ModelMetadataRequest(name="two"), timeout=SECONDS)
+            assert [end.name for end in about.inputs] == ["a", "b"]
+            health = health_pb2_grpc.HealthStub(channel)
+            watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=SECONDS)
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+            watch.cancel()
             requests = [grpc_request(Asked("ident", {"x": np.full((1, 2), n, np.float32)})) for n in range(STREAMS)]
             return await asyncio.gather(*(stub.ModelInfer(request, timeout=SECONDS) for request in requests))
 

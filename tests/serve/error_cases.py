@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.serve import models
-from tests.serve.limit_cases import Group, body, message, pooled, row, spin_message, tensor
+from tests.serve.limit_cases import Group, body, message, placed, row, spin_message, tensor
 from tests.serve.raw_frames import GRPC_FIELDS, INFER_PATH, Peer, Reply, prefixed
 from tests.serve.raw_http import get, head, infer, post
 from tests.serve.stubs import stub_module
@@ -36,14 +36,14 @@ GROUP = Group(
     limits={
         "in_flight_bytes_max": 2 * 2**20,
         "model_queue_requests_max": 1,
-        "run_ms_max": 400,
+        "run_ms_max": 1_500,
         "header_read_ms_max": 200,
         "body_grace_ms_max": 200,
         "request_rows_max": 16,
         "arena_bytes_max": 16 * 2**20,
     },
     models=(models.ident, models.two, models.pick, models.grow, models.spin, flag, broken),
-    environment=pooled("ident", "spin"),
+    environment=placed(ident="pool", spin="pool"),
 )
 
 

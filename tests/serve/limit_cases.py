@@ -78,9 +78,9 @@ class Group:
         )
 
 
-def pooled(*names: str, **settings: object) -> dict[str, str]:
-    """The environment that sends these models to the pool."""
-    models = [{"name": name, "execution": "pool", **settings} for name in names]
+def placed(**executions: str) -> dict[str, str]:
+    """The environment that fixes where each model runs: `inline` or `pool`."""
+    models = [{"name": name, "execution": execution} for name, execution in executions.items()]
     return {"SERVEKIT__MODELS": json.dumps(models)}
 
 

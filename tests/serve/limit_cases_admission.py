@@ -17,7 +17,7 @@ from tests.serve.limit_cases import (
     body,
     ends_one,
     message,
-    pooled,
+    placed,
     python_path,
     refused,
     row,
@@ -41,23 +41,23 @@ ONE_TURN = body(tensor("n", "INT64", [1], [1]))
 QUEUES = Group(
     limits={"queue_requests_max": 4, "model_queue_requests_max": 2, "run_ms_max": 1_500},
     models=(models.ident, models.spin, models.two),
-    environment=pooled("ident", "spin", "two"),
+    environment=placed(ident="pool", spin="pool", two="pool"),
 )
 TARGET = Group(
     limits={"latency_target_ms": 300, "deadline_ms_max": 600, "run_ms_max": 1_500},
     models=(models.ident, models.spin),
-    environment=pooled("ident", "spin"),
+    environment=placed(ident="pool", spin="pool"),
 )
 PATIENCE = Group(
     limits={"queue_wait_ms_max": 300, "run_ms_max": 1_500},
     models=(models.ident, models.spin),
-    environment=pooled("ident", "spin"),
+    environment=placed(ident="pool", spin="pool"),
 )
 BYTES = Group(limits={"in_flight_bytes_max": MIB}, models=(models.ident,))
 MODEL_BYTES = Group(
     limits={"model_in_flight_bytes_max": 65_536, "run_ms_max": 1_500},
     models=(models.ident, models.spin),
-    environment=pooled("ident", "spin"),
+    environment=placed(ident="pool", spin="pool"),
 )
 BATCHES = Group(limits={"batch_rows_max": 4, "batch_bytes_max": 160}, models=(models.ident,))
 RUNS = Group(
@@ -65,7 +65,9 @@ RUNS = Group(
     models=(models.ident, models.grow, models.pick, models.spin),
 )
 CONNECTIONS = Group(
-    limits={"connections_max": 4, "run_ms_max": 1_500}, models=(models.ident, models.spin), environment=pooled("spin")
+    limits={"connections_max": 4, "run_ms_max": 1_500},
+    models=(models.ident, models.spin),
+    environment=placed(ident="inline", spin="pool"),
 )
 PEERS = Group(
     limits={"connections_peer_max": 2},
@@ -353,6 +355,8 @@ def hold():
             for line in stream:
                 held = None
                 held = b"b" * int(line)
+                with open(os.environ["BALLAST"] + ".held", "w") as told:
+                    told.write(line)
 
 threading.Thread(target=hold, daemon=True).start()
 """
@@ -368,23 +372,30 @@ class Ballast:
         os.mkfifo(self._fifo)
         (folder / "sitecustomize.py").write_text(BALLAST)
         self.environment = {"BALLAST": str(self._fifo), **python_path(folder)}
-        self._own_bytes: int | None = None
+        self._held_bytes = 0
 
     def fill(self, server: ServerProcess, percent: int) -> None:
-        """Bring the process to so much of its limit."""
-        if self._own_bytes is None:
-            self._own_bytes = resident_bytes(server)
-        self._say(MEMORY_BYTES_MAX * percent // 100 - self._own_bytes)
+        """Bring the process to so much of its limit, and keep it there."""
 
         def is_there() -> None:
-            found = 100 * resident_bytes(server) / MEMORY_BYTES_MAX
-            assert abs(found - percent) < 1.5, found
+            missing = MEMORY_BYTES_MAX * percent // 100 - resident_bytes(server)
+            if abs(missing) > MEMORY_BYTES_MAX // 100:
+                self._hold(max(0, self._held_bytes + missing))
+                raise AssertionError(f"{missing} bytes are missing")
 
         waited(is_there)
 
-    def _say(self, size: int) -> None:
+    def _hold(self, size: int) -> None:
+        self._held_bytes = size
         with self._fifo.open("w") as stream:
             stream.write(f"{size}\n")
+        told = self._fifo.with_name("ballast.held")
+
+        def is_held() -> None:
+            assert told.exists()
+            assert told.read_text() == f"{size}\n"
+
+        waited(is_held)
 
 
 MEMORY = Group(limits={"memory_bytes_max": MEMORY_BYTES_MAX}, models=(models.ident,))

@@ -14,7 +14,7 @@ from hyperframe.frame import (
 )
 
 from tests.serve import models
-from tests.serve.limit_cases import Group, ends_one, message, pooled, served, spin_message
+from tests.serve.limit_cases import Group, ends_one, message, placed, served, spin_message
 from tests.serve.process import ServerProcess
 from tests.serve.raw_frames import (
     ENHANCE_YOUR_CALM,
@@ -45,7 +45,7 @@ GROUP = Group(limits=LIMITS, models=(models.ident,))
 IN_FLIGHT = Group(
     limits={"connection_requests_in_flight_max": 3, "run_ms_max": 1_500},
     models=(models.ident, models.spin),
-    environment=pooled("spin"),
+    environment=placed(ident="inline", spin="pool"),
 )
 MESSAGE = message("ident", ("x", "FP32", [1, 3], bytes(12)))
 PSEUDO = [(":method", "POST"), (":scheme", "http"), (":authority", "x"), (":path", INFER_PATH), *GRPC_FIELDS]

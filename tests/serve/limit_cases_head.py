@@ -12,7 +12,7 @@ from tests.serve.limit_cases import (
     Group,
     body,
     message,
-    pooled,
+    placed,
     refused,
     row,
     served,
@@ -39,7 +39,9 @@ LIMITS = {
     "response_body_bytes_max": 32_768,
     "run_ms_max": 1_500,
 }
-GROUP = Group(limits=LIMITS, models=(models.ident, models.grow, models.spin), environment=pooled("spin"))
+GROUP = Group(
+    limits=LIMITS, models=(models.ident, models.grow, models.spin), environment=placed(ident="inline", spin="pool")
+)
 GOOD = body(row(1.5, -2.0, 3.25))
 MESSAGE = message("ident", ("x", "FP32", [1, 3], bytes(12)))
 

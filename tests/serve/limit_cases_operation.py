@@ -17,7 +17,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from tests.serve import models
-from tests.serve.limit_cases import Group, body, pooled, refused, row, served, spin_message
+from tests.serve.limit_cases import Group, body, placed, refused, row, served, spin_message
 from tests.serve.limit_cases_time import within
 from tests.serve.process import ServerProcess
 from tests.serve.raw_frames import peer
@@ -204,7 +204,7 @@ DELAYED = Group(
 MISSED = Group(
     limits={"drain_delay_ms": 0, "drain_ms_max": 700, "run_ms_max": 60_000},
     models=(models.ident, models.spin),
-    environment=pooled("spin"),
+    environment=placed(ident="inline", spin="pool"),
 )
 
 

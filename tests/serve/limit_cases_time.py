@@ -11,7 +11,7 @@ from tests.serve.limit_cases import (
     body,
     ends_one,
     message,
-    pooled,
+    placed,
     refused,
     row,
     served,
@@ -39,7 +39,7 @@ QUIET = Group(
         "run_ms_max": 2_500,
     },
     models=(models.ident, models.spin),
-    environment=pooled("spin"),
+    environment=placed(ident="inline", spin="pool"),
 )
 SLOW = Group(
     limits={
@@ -59,7 +59,7 @@ AGED = Group(
         "run_ms_max": 3_000,
     },
     models=(models.ident, models.spin),
-    environment=pooled("spin"),
+    environment=placed(ident="inline", spin="pool"),
 )
 
 

@@ -16,7 +16,7 @@ from hyperframe.frame import DataFrame
 
 from tests.serve import models
 from tests.serve.alive import waited
-from tests.serve.limit_cases import Group, body, message, pooled, row, served, spin_message, tensor
+from tests.serve.limit_cases import Group, body, message, placed, row, served, spin_message, tensor
 from tests.serve.process import serving
 from tests.serve.raw_frames import GRPC_FIELDS, INFER_PATH, peer, prefixed
 from tests.serve.raw_http import RawConnection, get, head, infer, raw_connection
@@ -34,7 +34,7 @@ SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
 GROUP = Group(
     limits={"drain_delay_ms": 500, "drain_ms_max": 20_000, "run_ms_max": 60_000},
     models=(models.ident, models.spin),
-    environment=pooled("spin"),
+    environment=placed(ident="inline", spin="pool"),
 )
 
 
@@ -79,17 +79,16 @@ def test_all_that_was_begun_is_answered_and_everybody_is_told(tmp_path):
         assert watcher.gone().error_code == 0
         assert idle.closed()
         waited(lambda: refuses_connections(server))
-        rest = prefixed(MESSAGE)[20:]
-        caller.send(DataFrame(unfinished, data=rest, flags=["END_STREAM"]))
+        caller.send(DataFrame(unfinished, data=prefixed(MESSAGE)[20:], flags=["END_STREAM"]))
         served(caller.answered(unfinished))
-        served(caller.answered(run[0]))
-        assert caller.closed()
         for connection, missing in ((half, request[-10:]), (waits, b"")):
             connection.send(missing)
             answer = connection.answer()
             served(answer)
             assert answer.headers["connection"] == "close"
             assert connection.closed()
+        served(caller.answered(run[0]))
+        assert caller.closed()
         assert server.ended() == 0
     last = last_event(server)
     assert (last["event"], last["unanswered"]) == ("drained", 0)
@@ -156,7 +155,7 @@ def test_under_load_no_answer_is_lost(tmp_path, transport):
         limits={"drain_delay_ms": 300, "drain_ms_max": 20_000, "log_lines_per_second_max": 10**9},
         models=(identity("inline"), identity("pool")),
         arguments=("--shards", "2", "--runners", "1"),
-        environment={**pooled("pool"), "SERVEKIT__LOG__ACCESS_SAMPLE": "1"},
+        environment={**placed(inline="inline", pool="pool"), "SERVEKIT__LOG__ACCESS_SAMPLE": "1"},
     )
     with group.served(tmp_path) as server:
         clients = [Client(transport, server, model) for model in ("inline", "pool") for _ in range(2)]
@@ -225,7 +224,7 @@ def test_a_second_signal_ends_at_once(tmp_path, first):
 
 def test_who_cannot_be_answered_in_time_is_counted_in_the_last_line(tmp_path):
     limits = {"drain_delay_ms": 0, "drain_ms_max": 600, "run_ms_max": 60_000}
-    group = Group(limits, GROUP.models, environment=pooled("spin"))
+    group = Group(limits, GROUP.models, environment=placed(ident="inline", spin="pool"))
     endless = body(tensor("n", "INT64", [1], [10**12]))
     with group.served(tmp_path) as server, raw_connection(server) as one, raw_connection(server) as two:
         with peer(server) as caller:

@@ -13,7 +13,7 @@ from hyperframe.frame import RstStreamFrame
 from servekit.errors import CATALOGUE
 from tests.serve import models
 from tests.serve.error_cases import ARGUED, ENDLESS, GOOD, GROUP, HTTP, RPC, SPECIAL, G
-from tests.serve.limit_cases import Group, body, message, pooled, refused, row, running, served, spin_message
+from tests.serve.limit_cases import Group, body, message, placed, refused, row, running, served, spin_message
 from tests.serve.raw_frames import peer
 from tests.serve.raw_http import abort, get, head, infer, raw_connection
 
@@ -139,7 +139,7 @@ def test_a_caller_who_leaves_is_counted_and_nobody_is_told(server):
 
 def test_who_waits_when_the_drain_is_over_is_told_to_go_elsewhere(tmp_path):
     limits = {"drain_delay_ms": 0, "drain_ms_max": 500, "run_ms_max": 60_000}
-    group = Group(limits, (models.ident, models.spin), environment=pooled("spin"))
+    group = Group(limits, (models.ident, models.spin), environment=placed(ident="inline", spin="pool"))
     with group.served(tmp_path) as server, peer(server) as caller, raw_connection(server) as connection:
         number, frames = caller.called(spin_message(10**12))
         caller.send(*frames)

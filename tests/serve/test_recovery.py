@@ -14,7 +14,18 @@ import pytest
 
 from tests.serve import models
 from tests.serve.alive import MIB, Standing, alive, descriptors, resident_bytes, waited
-from tests.serve.limit_cases import Group, body, message, pooled, python_path, refused, row, served, spin_message, tensor
+from tests.serve.limit_cases import (
+    Group,
+    body,
+    message,
+    placed,
+    python_path,
+    refused,
+    row,
+    served,
+    spin_message,
+    tensor,
+)
 from tests.serve.process import serving
 from tests.serve.raw_frames import Peer, peer
 from tests.serve.raw_http import RawConnection, abort, get, head, infer, raw_connection
@@ -24,6 +35,7 @@ MESSAGE = message("ident", ("x", "FP32", [1, 3], bytes(12)))
 ENDLESS = body(tensor("n", "INT64", [1], [10**12]))
 ONE_SHARD = ("--shards", "1", "--runners", "1")
 ALIVE = (models.ident, models.tiny)
+PLACED = placed(ident="inline", tiny="inline", spin="pool")
 
 
 def ports(server):
@@ -55,7 +67,9 @@ def test_after_a_kill_the_next_start_takes_everything_over(tmp_path):
 
 
 def test_a_process_that_stood_still_does_not_run_what_has_expired(tmp_path):
-    group = Group({"run_ms_max": 60_000}, (*ALIVE, models.spin), ONE_SHARD, pooled("spin"))
+    group = Group(
+        {"run_ms_max": 60_000}, (*ALIVE, models.spin), ONE_SHARD, placed(ident="inline", tiny="inline", spin="pool")
+    )
     with group.served(tmp_path) as server, peer(server) as caller, raw_connection(server) as connection:
         served(caller.call(MESSAGE))
         served(connection.ask(infer("ident", GOOD)))
@@ -117,8 +131,7 @@ def test_one_bad_row_among_64_harms_nobody_else(tmp_path):
 
 def test_a_run_without_end_is_stopped_and_others_are_answered_meanwhile(tmp_path):
     # The one runner is busy, so the others run on the network thread, which must not be.
-    inline = json.dumps([{"name": name, "execution": "inline"} for name in ("ident", "tiny")])
-    group = Group({"run_ms_max": 800}, (*ALIVE, models.spin), ONE_SHARD, {"SERVEKIT__MODELS": inline})
+    group = Group({"run_ms_max": 800}, (*ALIVE, models.spin), ONE_SHARD, placed(ident="inline", tiny="inline"))
     with group.served(tmp_path) as server, peer(server) as caller:
         before = Standing.of(server)
         number, frames = caller.called(spin_message(10**12))
@@ -168,7 +181,11 @@ connected.recv(1 << 30) if sys.argv[4] == "wait" else sys.stdin.read()
 
 
 def test_clients_that_are_killed_leave_nothing_behind(tmp_path):
-    group = Group({"run_ms_max": 300}, (*ALIVE, models.grow, models.spin), environment=pooled("spin"))
+    group = Group(
+        {"run_ms_max": 300},
+        (*ALIVE, models.grow, models.spin),
+        environment=PLACED,
+    )
     large = body(tensor("n", "INT64", [1, 2], [2_000, 2_000]), parameters={"binary_data_output": True})
     kinds = [
         (infer("ident", GOOD)[:-20], "hold"),
@@ -204,7 +221,9 @@ def at_most(found, allowed):
 
 
 def test_rows_whose_caller_has_left_the_queue_never_run(tmp_path):
-    group = Group({"run_ms_max": 800}, (*ALIVE, models.spin), ONE_SHARD, pooled("spin"))
+    group = Group(
+        {"run_ms_max": 800}, (*ALIVE, models.spin), ONE_SHARD, placed(ident="inline", tiny="inline", spin="pool")
+    )
     with group.served(tmp_path) as server, peer(server) as caller:
         before = server.metric("nv_inference_exec_count", model="spin")
         number, frames = caller.called(spin_message(10**12))
@@ -252,7 +271,9 @@ def test_more_bodies_than_memory_are_refused_and_the_limit_holds(tmp_path):
 
         def client():
             with raw_connection(server) as connection:
-                connection.send(head("POST /v2/models/ident/infer HTTP/1.1", "Host: x", f"Content-Length: {len(large)}"))
+                connection.send(
+                    head("POST /v2/models/ident/infer HTTP/1.1", "Host: x", f"Content-Length: {len(large)}")
+                )
                 with suppress(BrokenPipeError, ConnectionResetError):
                     connection.send(large)
                 answers.append(connection.answer())

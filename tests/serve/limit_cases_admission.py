@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import socket
-from pathlib import Path
 
 from tests.serve import models
-from tests.serve.alive import resident_bytes, waited
+from tests.serve.ballast import MEMORY_BYTES_MAX
 from tests.serve.limit_cases import (
     DEADLINE_EXCEEDED,
     INVALID_ARGUMENT,
@@ -18,7 +16,6 @@ from tests.serve.limit_cases import (
     ends_one,
     message,
     placed,
-    python_path,
     refused,
     row,
     running,
@@ -343,59 +340,6 @@ def connections_of_one_peer(server: ServerProcess) -> None:
     served(again.ask(get("/v2/health/live")))
     for connection in [*opened, again]:
         connection.socket.close()
-
-
-BALLAST = """
-import os, threading
-
-def hold():
-    held = None
-    while True:
-        with open(os.environ["BALLAST"]) as stream:
-            for line in stream:
-                held = None
-                held = b"b" * int(line)
-                with open(os.environ["BALLAST"] + ".held", "w") as told:
-                    told.write(line)
-
-threading.Thread(target=hold, daemon=True).start()
-"""
-"""Memory that the process takes at the test's word: what a leak would do, without one."""
-MEMORY_BYTES_MAX = 400 * MIB
-
-
-class Ballast:
-    """Makes the server's process take memory."""
-
-    def __init__(self, folder: Path) -> None:
-        self._fifo = folder / "ballast"
-        os.mkfifo(self._fifo)
-        (folder / "sitecustomize.py").write_text(BALLAST)
-        self.environment = {"BALLAST": str(self._fifo), **python_path(folder)}
-        self._held_bytes = 0
-
-    def fill(self, server: ServerProcess, percent: int) -> None:
-        """Bring the process to so much of its limit, and keep it there."""
-
-        def is_there() -> None:
-            missing = MEMORY_BYTES_MAX * percent // 100 - resident_bytes(server)
-            if abs(missing) > MEMORY_BYTES_MAX // 100:
-                self._hold(max(0, self._held_bytes + missing))
-                raise AssertionError(f"{missing} bytes are missing")
-
-        waited(is_there)
-
-    def _hold(self, size: int) -> None:
-        self._held_bytes = size
-        with self._fifo.open("w") as stream:
-            stream.write(f"{size}\n")
-        told = self._fifo.with_name("ballast.held")
-
-        def is_held() -> None:
-            assert told.exists()
-            assert told.read_text() == f"{size}\n"
-
-        waited(is_held)
 
 
 MEMORY = Group(limits={"memory_bytes_max": MEMORY_BYTES_MAX}, models=(models.ident,))

@@ -5,8 +5,9 @@ from contextlib import ExitStack
 import pytest
 
 from tests.serve.alive import waited
+from tests.serve.ballast import Ballast
 from tests.serve.limit_cases import RESOURCE_EXHAUSTED, Group, refused, served
-from tests.serve.limit_cases_admission import GROUPS, MEMORY, MIB, Ballast, asked, called
+from tests.serve.limit_cases_admission import GROUPS, MEMORY, MIB, asked, called
 from tests.serve.raw_http import get, raw_connection
 
 

@@ -51,7 +51,8 @@ impl Connection {
 
     /// Takes bytes from the front of `input` and returns the next event; `None` when nothing more can happen without
     /// more input. Bytes that were not taken by then must be given again first (see [`wants_input`](Self::wants_input)).
-    /// Call it with empty input after an answer: HTTP/1 may hold the next, pipelined request already.
+    /// Call it with empty input after an answer, where the connection [`goes_on`](Self::goes_on): HTTP/1 may hold the
+    /// next, pipelined request already.
     pub fn advance(&mut self, input: &mut &[u8], now: Instant) -> Option<Event> {
         loop {
             match &mut self.protocol {
@@ -68,6 +69,16 @@ impl Connection {
                     return Some(Event::Closing { reason: *reason });
                 }
             }
+        }
+    }
+
+    /// Whether [`advance`](Self::advance) may have something to tell without being given more. Not so between two
+    /// requests of HTTP/1, which is how most of its answers leave the connection.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        match &self.protocol {
+            Protocol::Http1(http1) => http1.goes_on(),
+            Protocol::Unknown { .. } | Protocol::Http2(_) | Protocol::Ended { .. } => true,
         }
     }
 

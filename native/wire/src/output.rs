@@ -53,6 +53,9 @@ impl Output {
 
     /// Appends a whole payload.
     pub fn payload(&mut self, payload: &Payload) {
+        if let Some(copied) = payload.copied() {
+            return self.copied.extend_from_slice(copied);
+        }
         for piece in payload.pieces() {
             match piece {
                 Piece::Copied(bytes) => self.copied.extend_from_slice(bytes),
@@ -71,6 +74,12 @@ impl Output {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// All that waits, where it lies in one piece; `None` where only [`slices`](Self::slices) can tell.
+    #[must_use]
+    pub fn sole_slice(&self) -> Option<&[u8]> {
+        self.shared.is_empty().then(|| &self.copied[self.copied_written..])
     }
 
     /// Fills `into` from the front, for a vectored write, and returns how many slices there are. None is empty.

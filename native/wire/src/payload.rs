@@ -34,8 +34,10 @@ impl Payload {
     /// Empties it for the next answer.
     pub fn clear(&mut self) {
         self.copied.clear();
-        self.shared.clear();
-        self.shared_bytes = 0;
+        if !self.shared.is_empty() {
+            self.shared.clear();
+            self.shared_bytes = 0;
+        }
     }
 
     /// Where encoders append.
@@ -63,6 +65,11 @@ impl Payload {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// All of it, where nothing is shared.
+    pub(crate) fn copied(&self) -> Option<&[u8]> {
+        self.shared.is_empty().then_some(&*self.copied)
     }
 
     /// The stretches in order; none is empty.

@@ -32,3 +32,10 @@ impl GrpcStatus<'static> {
     /// Success without metadata.
     pub const OK: Self = Self { code: 0, message: "", fields: &[] };
 }
+
+impl GrpcStatus<'_> {
+    /// Whether it is [`GrpcStatus::OK`].
+    pub(crate) fn is_plain_ok(&self) -> bool {
+        self.code == 0 && self.message.is_empty() && self.fields.is_empty()
+    }
+}

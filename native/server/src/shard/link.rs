@@ -146,10 +146,16 @@ impl<T> Link<T> {
     {
         while self.writable && !self.broken && !self.wire.output().is_empty() {
             let output = self.wire.output();
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let count = output.slices(&mut slices);
-            let offered: usize = slices[..count].iter().map(|slice| slice.len()).sum();
-            match self.transport.write(&slices[..count]) {
+            let (taken, offered) = match output.sole_slice() {
+                Some(slice) => (self.transport.write(&[IoSlice::new(slice)]), slice.len()),
+                None => {
+                    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                    let count = output.slices(&mut slices);
+                    let offered = slices[..count].iter().map(|slice| slice.len()).sum();
+                    (self.transport.write(&slices[..count]), offered)
+                }
+            };
+            match taken {
                 Ok(0) => self.broken = true,
                 Ok(written) => {
                     self.wire.output().consume(written);

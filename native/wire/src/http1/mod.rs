@@ -119,6 +119,11 @@ impl Http1 {
         }
     }
 
+    /// See [`Connection::goes_on`](crate::Connection::goes_on).
+    pub fn goes_on(&self) -> bool {
+        !self.idle() || self.input_ended || self.leave.is_some()
+    }
+
     /// See [`Connection::wants_input`](crate::Connection::wants_input).
     pub fn wants_input(&self) -> bool {
         match self.state {

@@ -45,9 +45,9 @@ impl Calm {
         }
     }
 
-    /// HEADERS or DATA went out.
-    pub(super) fn sent(&mut self) {
-        self.frames_sent = self.frames_sent.saturating_add(1);
+    /// So many frames of HEADERS or DATA went out.
+    pub(super) fn sent(&mut self, frames: u32) {
+        self.frames_sent = self.frames_sent.saturating_add(frames);
         self.sent_since_ping = true;
     }
 

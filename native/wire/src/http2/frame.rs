@@ -48,10 +48,14 @@ impl Frame {
         }
     }
 
-    pub(super) fn put(self, buffer: &mut Vec<u8>) {
+    pub(super) fn to_bytes(self) -> [u8; HEADER_BYTES] {
         let [_, l0, l1, l2] = (self.length as u32).to_be_bytes();
         let [s0, s1, s2, s3] = self.stream.to_be_bytes();
-        buffer.extend_from_slice(&[l0, l1, l2, self.kind, self.flags, s0, s1, s2, s3]);
+        [l0, l1, l2, self.kind, self.flags, s0, s1, s2, s3]
+    }
+
+    pub(super) fn put(self, buffer: &mut Vec<u8>) {
+        buffer.extend_from_slice(&self.to_bytes());
     }
 
     pub(super) fn has(self, flag: u8) -> bool {

@@ -62,7 +62,9 @@ class Execution(Frozen):
     shards: AutomaticCount = key(None, "network threads", automatic="one for each usable core", flag=True)
     runners: AutomaticCount = key(None, "threads that run models of the pool", automatic="the core plan", flag=True)
     inline_run_us_max: CountOrZero = key(
-        150, "a model whose largest batch runs within this is run by the network thread itself; 0 sends all to the pool"
+        150,
+        "a model whose largest batch runs within this is run by the network thread itself, on one core within 40 times "
+        "this; 0 sends all to the pool",
     )
 
 

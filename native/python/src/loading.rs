@@ -45,7 +45,7 @@ impl Loader {
             },
             intra_op: plan.intra_op,
             lanes: plan.shards.max(plan.runners),
-            inline_run_us_max: config.execution.inline_run_us_max,
+            inline_run_us_max: inline_run_us_max(&config.execution, &plan),
         };
         Ok(Self { environment, settings, limits: config.limits.clone(), plan })
     }
@@ -117,6 +117,15 @@ impl Loader {
 pub fn plan(execution: &config::Execution) -> CorePlan {
     let count = |threads: Option<usize>| threads.map(|threads| u32::try_from(threads).unwrap_or(u32::MAX));
     core_plan(Shares { shards: count(execution.shards), runners: count(execution.runners) })
+}
+
+/// How long a full batch may run on a shard. On one core a runner could not run beside the shard, only take turns with
+/// it, at two context switches and a smaller batch each time: there a shard runs longer batches itself, still short
+/// beside what a health check waits.
+fn inline_run_us_max(execution: &config::Execution, plan: &CorePlan) -> u64 {
+    const ONE_CORE_FACTOR: u64 = 40;
+    let factor = if plan.cores <= 1.0 { ONE_CORE_FACTOR } else { 1 };
+    execution.inline_run_us_max.saturating_mul(factor)
 }
 
 /// What a description shows in a snapshot.

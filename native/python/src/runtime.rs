@@ -137,10 +137,9 @@ impl Runtime {
                 }
             }
         }
-        if ready > 0 || models.is_empty() {
-            if let Err(error) = self.server.listen() {
-                self.progress().listen_error = Some(error.to_string());
-            }
+        let is_serving = ready > 0 || models.is_empty();
+        if is_serving && let Err(error) = self.server.listen() {
+            self.progress().listen_error = Some(error.to_string());
         }
         self.progress().has_started = true;
         self.changed.notify_all();

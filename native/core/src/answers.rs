@@ -23,11 +23,13 @@ impl Answers {
     /// Adds one; nothing where the caller was answered before.
     #[inline]
     pub fn push(&mut self, caller: Caller, outcome: Result<Reply, Refusal>) {
-        let Some((mailbox, answer)) = caller.answer(outcome) else { return };
-        match self.groups.iter_mut().find(|group| Arc::ptr_eq(&group.mailbox, &mailbox)) {
-            Some(group) => group.answers.push(answer),
-            None => self.groups.push(Group { mailbox, answers: vec![answer] }),
-        }
+        let Some((mailbox, ticket)) = caller.take() else { return };
+        let known = self.groups.iter().position(|group| Arc::ptr_eq(&group.mailbox, &mailbox));
+        let place = known.unwrap_or_else(|| {
+            self.groups.push(Group { mailbox, answers: Vec::new() });
+            self.groups.len() - 1
+        });
+        self.groups[place].answers.push(Answer { ticket, outcome });
     }
 
     /// How many there are.
@@ -42,9 +44,17 @@ impl Answers {
         self.groups.iter().all(|group| group.answers.is_empty())
     }
 
-    /// Takes all out, without mailboxes: for a shard that runs its own batches.
+    /// Takes all out, without mailboxes.
     pub fn drain(&mut self) -> impl Iterator<Item = Answer> + '_ {
         self.groups.iter_mut().flat_map(|group| group.answers.drain(..))
+    }
+
+    /// Shows all to `give`, and drops them: for a shard that runs its own batches, and need not move what it only reads.
+    pub fn give(&mut self, mut give: impl FnMut(&Answer)) {
+        for group in &mut self.groups {
+            group.answers.iter().for_each(&mut give);
+            group.answers.clear();
+        }
     }
 
     /// Delivers all: one delivery and one wake per shard.

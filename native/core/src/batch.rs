@@ -18,15 +18,15 @@ pub struct Item {
 
 #[derive(Debug)]
 enum Content {
-    Whole(Pending),
-    Part(Part),
+    Whole(Box<Pending>),
+    Part(Box<Part>),
 }
 
 impl Item {
     /// A whole request.
     #[must_use]
     #[inline]
-    pub fn whole(pending: Pending) -> Self {
+    pub fn whole(pending: Box<Pending>) -> Self {
         Self { rows: pending.rows, bytes: pending.bytes(), content: Content::Whole(pending) }
     }
 
@@ -124,8 +124,8 @@ impl Item {
     /// Cuts the first rows off; what is left stays. Both are parts from then on.
     pub(crate) fn take_front(self, rows: u32, answer_bytes_max: u64) -> (Self, Self) {
         let mut rest = match self.content {
-            Content::Whole(pending) => Split::of(pending, answer_bytes_max),
-            Content::Part(part) => part,
+            Content::Whole(pending) => Split::of(*pending, answer_bytes_max),
+            Content::Part(part) => *part,
         };
         let front = rest.take_front(rows);
         (Self::part(front), Self::part(rest))
@@ -133,7 +133,7 @@ impl Item {
 
     fn part(part: Part) -> Self {
         let bytes = part.inputs.iter().flatten().map(|tensor| tensor.data.len()).sum();
-        Self { rows: part.rows, bytes, content: Content::Part(part) }
+        Self { rows: part.rows, bytes, content: Content::Part(Box::new(part)) }
     }
 }
 

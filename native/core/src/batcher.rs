@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::shape_class::{ClassKey, ShapeClass, write_key};
+use crate::shape_class::{ClassKey, ShapeClass, has_key, write_key};
 use crate::{Answers, Batch, Contract, Dispatch, Item, Limits, Pending, Reason, Refusal, Report};
 
 /// What bounds one model's batches and queue.
@@ -77,7 +77,7 @@ impl Queued {
 #[derive(Debug)]
 pub struct Refused {
     /// As it was offered.
-    pub pending: Pending,
+    pub pending: Box<Pending>,
     /// Its answer.
     pub refusal: Refusal,
 }
@@ -130,7 +130,8 @@ impl Batcher {
     ///
     /// # Errors
     /// `QueueFull`, or `DeadlineExceeded` where its time has already passed.
-    pub fn offer(&mut self, pending: Pending, now: Instant) -> Result<(), Box<Refused>> {
+    pub fn offer(&mut self, pending: impl Into<Box<Pending>>, now: Instant) -> Result<(), Box<Refused>> {
+        let pending = pending.into();
         if pending.deadline <= now {
             let waited = now.saturating_duration_since(pending.arrived_at);
             let allowed = pending.deadline.saturating_duration_since(pending.arrived_at);
@@ -236,13 +237,16 @@ impl Batcher {
 
     /// The slot of this request's shape class. Where nothing is batched all are one class.
     fn slot(&mut self, pending: &Pending) -> usize {
-        self.key.clear();
-        if self.policy.batched {
-            write_key(&pending.inputs, &mut self.key);
-        }
+        let batched = self.policy.batched;
+        let is_of =
+            |class: &ShapeClass| if batched { has_key(&pending.inputs, &class.key) } else { class.key.is_empty() };
         // Nearly always the first one: compared without hashing.
-        if self.classes.first().is_some_and(|class| class.key == self.key) {
+        if self.classes.first().is_some_and(is_of) {
             return 0;
+        }
+        self.key.clear();
+        if batched {
+            write_key(&pending.inputs, &mut self.key);
         }
         if let Some(&slot) = self.slots.get(&self.key) {
             return slot;

@@ -115,12 +115,11 @@ impl Caller {
         self.mailbox.as_ref().is_some_and(|mailbox| mailbox.is_live(self.ticket))
     }
 
-    /// Turns the right into an answer that the holder now owes to this mailbox. [`Answers`](crate::Answers) does this.
-    #[must_use]
+    /// Turns the right into the duty to put an answer for this ticket into this mailbox; [`Answers`](crate::Answers)
+    /// does that.
     #[inline]
-    pub fn answer(mut self, outcome: Result<Reply, Refusal>) -> Option<(Arc<Mailbox>, Answer)> {
-        let mailbox = self.mailbox.take()?;
-        Some((mailbox, Answer { ticket: self.ticket, outcome }))
+    pub(crate) fn take(mut self) -> Option<(Arc<Mailbox>, Ticket)> {
+        Some((self.mailbox.take()?, self.ticket))
     }
 
     /// Gives the right back to the shard, which answers by itself.

@@ -82,7 +82,7 @@ impl Contract {
     /// Whether requests of several callers may run together.
     #[must_use]
     pub fn is_batched(&self) -> bool {
-        self.batching == Batching::Rows
+        matches!(self.batching, Batching::Rows)
     }
 
     /// Whether the first axis of these inputs counts rows. An input with a default need not have one row per row, so a
@@ -156,35 +156,41 @@ impl Contract {
     /// `UnknownTensor` for a missing input, `ByteSizeMismatch`, `ShapeMismatch` where inputs differ in rows,
     /// `TooManyRows`, `TensorTooLarge` for a row that no batch can hold.
     pub fn check_set(&self, inputs: &[Option<Tensor>], limits: &Limits) -> Result<u32, Refusal> {
-        self.check_all_given(inputs)?;
-        for (spec, tensor) in self.inputs.iter().zip(inputs) {
-            if let (Some(tensor), Some(element_bytes)) = (tensor, spec.datatype.element_bytes()) {
+        // One walk for what nearly every request passes; only a request that does not is looked at again, to say why.
+        let (mut is_complete, mut overrides, mut is_even, mut misfit) = (true, false, true, None);
+        let (mut bytes, mut rows) = (0, None);
+        for (index, spec) in self.inputs.iter().enumerate() {
+            let Some(Some(tensor)) = inputs.get(index) else {
+                is_complete &= spec.optional;
+                continue;
+            };
+            overrides |= spec.optional;
+            let found = tensor.data.len() as u64;
+            bytes += found;
+            if let Some(element_bytes) = spec.datatype.element_bytes() {
                 let expected = element_count(&tensor.shape).unwrap_or(u64::MAX).saturating_mul(element_bytes as u64);
-                if expected != tensor.data.len() as u64 {
-                    return Err(self.byte_size(spec, expected, tensor.data.len() as u64));
+                if expected != found && misfit.is_none() {
+                    misfit = Some((spec, expected, found));
                 }
             }
+            if let Some(&count) = tensor.shape.first() {
+                is_even &= *rows.get_or_insert(count) == count;
+            }
         }
-        if !self.counts_rows(inputs) {
-            self.check_row_bytes(inputs, 1, limits)?;
+        if !is_complete {
+            return Err(self.incomplete(inputs));
+        }
+        if let Some((spec, expected, found)) = misfit {
+            return Err(self.byte_size(spec, expected, found));
+        }
+        if overrides || !self.is_batched() {
+            check_row_bytes(bytes, "the request, which is one row,", limits)?;
             return Ok(1);
         }
-        let mut rows: Option<(&TensorSpec, i64)> = None;
-        for (spec, tensor) in self.inputs.iter().zip(inputs) {
-            let Some(&count) = tensor.as_ref().and_then(|tensor| tensor.shape.first()) else { continue };
-            match rows {
-                Some((first, expected)) if expected != count => {
-                    let text = format!(
-                        "unexpected shape for input '{}' for model '{}'. Expected {expected} rows as in '{}', got {count}; send the same number of rows in every input",
-                        spec.name, self.model, first.name
-                    );
-                    return Err(Refusal::new(Reason::ShapeMismatch, text));
-                }
-                Some(_) => {}
-                None => rows = Some((spec, count)),
-            }
+        if !is_even {
+            return Err(self.uneven(inputs));
         }
-        let rows = rows.map_or(1, |(_, rows)| rows);
+        let rows = rows.unwrap_or(1);
         if rows as u64 > limits.request_rows_max {
             let text = format!(
                 "inference request batch-size must be <= {} for '{}', {rows} found; split the request",
@@ -192,7 +198,7 @@ impl Contract {
             );
             return Err(Refusal::new(Reason::TooManyRows, text));
         }
-        self.check_row_bytes(inputs, rows, limits)?;
+        check_row_bytes(bytes / rows.max(1) as u64, "one row", limits)?;
         Ok(rows as u32)
     }
 
@@ -206,7 +212,23 @@ impl Contract {
         Refusal::new(Reason::ByteSizeMismatch, text)
     }
 
-    fn check_all_given(&self, inputs: &[Option<Tensor>]) -> Result<(), Refusal> {
+    /// Inputs do not all have the first one's rows.
+    #[cold]
+    fn uneven(&self, inputs: &[Option<Tensor>]) -> Refusal {
+        let counts = |(spec, tensor): (_, &Option<Tensor>)| Some((spec, *tensor.as_ref()?.shape.first()?));
+        let mut counted = self.inputs.iter().zip(inputs).filter_map(counts);
+        let first = counted.next();
+        let other = counted.find(|(_, count)| first.is_some_and(|(_, expected)| expected != *count));
+        let (Some((first, expected)), Some((spec, count))) = (first, other) else { return Refusal::abandoned() };
+        let text = format!(
+            "unexpected shape for input '{}' for model '{}'. Expected {expected} rows as in '{}', got {count}; send the same number of rows in every input",
+            spec.name, self.model, first.name
+        );
+        Refusal::new(Reason::ShapeMismatch, text)
+    }
+
+    #[cold]
+    fn incomplete(&self, inputs: &[Option<Tensor>]) -> Refusal {
         let missing: Vec<&str> = self
             .inputs
             .iter()
@@ -214,9 +236,6 @@ impl Contract {
             .filter(|(spec, tensor)| tensor.is_none() && !spec.optional)
             .map(|(spec, _)| spec.name.as_ref())
             .collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
         let expected = self.inputs.iter().filter(|spec| !spec.optional).count();
         let text = format!(
             "expected {expected} inputs but got {} inputs for model '{}', '{}' is missing; add it",
@@ -224,22 +243,19 @@ impl Contract {
             self.model,
             missing.join("', '")
         );
-        Err(Refusal::new(Reason::UnknownTensor, text))
+        Refusal::new(Reason::UnknownTensor, text)
     }
+}
 
-    fn check_row_bytes(&self, inputs: &[Option<Tensor>], rows: i64, limits: &Limits) -> Result<(), Refusal> {
-        let bytes: usize = inputs.iter().flatten().map(|tensor| tensor.data.len()).sum();
-        let row_bytes = bytes as u64 / rows.max(1) as u64;
-        if row_bytes > limits.batch_bytes_max {
-            let what = if self.counts_rows(inputs) { "one row" } else { "the request, which is one row," };
-            let text = format!(
-                "{what} has {row_bytes} bytes, at most {} are allowed; send smaller rows or raise batch_bytes_max",
-                limits.batch_bytes_max
-            );
-            return Err(Refusal::new(Reason::TensorTooLarge, text));
-        }
-        Ok(())
+fn check_row_bytes(row_bytes: u64, what: &str, limits: &Limits) -> Result<(), Refusal> {
+    if row_bytes > limits.batch_bytes_max {
+        let text = format!(
+            "{what} has {row_bytes} bytes, at most {} are allowed; send smaller rows or raise batch_bytes_max",
+            limits.batch_bytes_max
+        );
+        return Err(Refusal::new(Reason::TensorTooLarge, text));
     }
+    Ok(())
 }
 
 /// `[1,-1]`, as texts write shapes.

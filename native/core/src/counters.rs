@@ -305,6 +305,7 @@ impl ModelCounters {
     }
 }
 
+/// As many as 64 bits hold, which are those of 584 years; without arithmetic in 128 bits, as it is done per request.
 fn nanoseconds(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(duration.subsec_nanos()))
 }

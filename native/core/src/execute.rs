@@ -142,8 +142,13 @@ impl Lane<'_> {
             self.refuse_part(items);
             return None;
         }
+        // What a shard took in during one tick arrived at one time.
+        let (mut arrived_at, mut queue) = (started_at, Duration::ZERO);
         for item in items.drain(start..) {
-            let queue = started_at.saturating_duration_since(item.arrived_at());
+            if item.arrived_at() != arrived_at {
+                arrived_at = item.arrived_at();
+                queue = started_at.saturating_duration_since(arrived_at);
+            }
             self.report.queue += queue;
             let timing = Timing { queue, input, run, output, batch_rows: rows };
             let count = item.rows();

@@ -6,13 +6,15 @@ use smallvec::SmallVec;
 
 use crate::{Caller, Tensor};
 
-/// Inputs in the contract's order; `None` where an optional one was left out.
-pub type Inputs = SmallVec<[Option<Tensor>; 2]>;
+/// Inputs in the contract's order; `None` where an optional one was left out. Most models have one; room for more would
+/// be moved along with every request.
+pub type Inputs = SmallVec<[Option<Tensor>; 1]>;
 
 /// Outputs in the contract's order.
-pub type Outputs = SmallVec<[Tensor; 2]>;
+pub type Outputs = SmallVec<[Tensor; 1]>;
 
-/// An accepted request that waits for its run.
+/// An accepted request that waits for its run. Boxed once and for all: it goes through a queue and a batch, and is too
+/// large to be moved that often.
 #[derive(Debug)]
 pub struct Pending {
     /// Who gets the answer.

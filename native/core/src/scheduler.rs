@@ -53,7 +53,8 @@ impl Scheduler {
     ///
     /// # Errors
     /// `QueueFull` or `DeadlineExceeded`, see [`Batcher::offer`]; `ModelLoading` where the queue is not open.
-    pub fn offer(&mut self, key: ModelKey, pending: Pending, now: Instant) -> Result<(), Box<Refused>> {
+    pub fn offer(&mut self, key: ModelKey, pending: impl Into<Box<Pending>>, now: Instant) -> Result<(), Box<Refused>> {
+        let pending = pending.into();
         let Some(place) = self.place(key) else {
             return Err(Box::new(Refused { pending, refusal: not_ready() }));
         };

@@ -93,7 +93,7 @@ impl Pool {
     }
 
     /// Queues what a shard took in during a tick; what is not taken is put into `refused`.
-    pub(crate) fn offer(&self, offers: &mut Vec<(ModelKey, Pending)>, now: Instant, refused: &mut Vec<Refused>) {
+    pub(crate) fn offer(&self, offers: &mut Vec<(ModelKey, Box<Pending>)>, now: Instant, refused: &mut Vec<Refused>) {
         let mut state = self.lock();
         for (key, pending) in offers.drain(..) {
             if let Err(refusal) = state.offer(key, pending, now) {
@@ -215,7 +215,7 @@ impl State {
         self.queues.iter().position(|queue| queue.version.key == key)
     }
 
-    fn offer(&mut self, key: ModelKey, pending: Pending, now: Instant) -> Result<(), Box<Refused>> {
+    fn offer(&mut self, key: ModelKey, pending: Box<Pending>, now: Instant) -> Result<(), Box<Refused>> {
         if self.is_stopping {
             return Err(Box::new(Refused { pending, refusal: crate::refusals::draining() }));
         }

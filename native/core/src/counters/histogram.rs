@@ -54,10 +54,45 @@ impl Bounds {
     }
 }
 
+/// Bounds, and where to look for a value among them.
+#[derive(Debug)]
+struct Scale {
+    bounds: &'static [u64],
+    /// For values of each length in bits, how many bounds are too low for all of them: few are left to compare with,
+    /// because bounds lie about as far apart as powers of two.
+    skipped: [u8; u64::BITS as usize + 1],
+}
+
+impl Scale {
+    const fn of(bounds: &'static [u64]) -> Self {
+        let mut skipped = [0; u64::BITS as usize + 1];
+        let mut bits = 1;
+        while bits < skipped.len() {
+            let value_min = 1 << (bits - 1);
+            let mut place = skipped[bits - 1];
+            while (place as usize) < bounds.len() && bounds[place as usize] < value_min {
+                place += 1;
+            }
+            skipped[bits] = place;
+            bits += 1;
+        }
+        Self { bounds, skipped }
+    }
+
+    /// How many bounds are below the value.
+    fn place(&self, value: u64) -> usize {
+        let skipped = usize::from(self.skipped[(u64::BITS - value.leading_zeros()) as usize]);
+        skipped + self.bounds[skipped..].iter().take_while(|&&bound| bound < value).count()
+    }
+}
+
+static DURATIONS: Scale = Scale::of(&NANOSECONDS);
+static ROW_COUNTS: Scale = Scale::of(&ROWS);
+
 /// Counts of values up to and including each bound, and their sum. One writer.
 #[derive(Debug)]
 pub struct Histogram {
-    bounds: &'static [u64],
+    scale: &'static Scale,
     /// One more than bounds.
     counts: Box<[Counter]>,
     sum: Counter,
@@ -67,22 +102,22 @@ impl Histogram {
     /// Of durations in nanoseconds.
     #[must_use]
     pub fn seconds() -> Self {
-        Self::of(&NANOSECONDS)
+        Self::of(&DURATIONS)
     }
 
     /// Of rows.
     #[must_use]
     pub fn rows() -> Self {
-        Self::of(&ROWS)
+        Self::of(&ROW_COUNTS)
     }
 
-    fn of(bounds: &'static [u64]) -> Self {
-        Self { bounds, counts: (0..=bounds.len()).map(|_| Counter::default()).collect(), sum: Counter::default() }
+    fn of(scale: &'static Scale) -> Self {
+        Self { scale, counts: (0..=scale.bounds.len()).map(|_| Counter::default()).collect(), sum: Counter::default() }
     }
 
     /// Counts one value.
     pub fn observe(&self, value: u64) {
-        self.counts[self.bounds.partition_point(|&bound| bound < value)].add(1);
+        self.counts[self.scale.place(value)].add(1);
         self.sum.add(value);
     }
 
@@ -101,4 +136,20 @@ impl Histogram {
 
 pub(crate) fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_finds_its_place_among_the_bounds() {
+        for scale in [&DURATIONS, &ROW_COUNTS] {
+            let near = scale.bounds.iter().flat_map(|&bound| [bound - 1, bound, bound + 1]);
+            let powers = (0..u64::BITS).map(|bit| 1 << bit);
+            for value in near.chain(powers).chain([0, u64::MAX]) {
+                assert_eq!(scale.place(value), scale.bounds.partition_point(|&bound| bound < value), "{value}");
+            }
+        }
+    }
 }

@@ -24,24 +24,24 @@ pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_millis(25);
 
 impl Desk {
     /// Gives an answer to whoever waits for it; nobody does where its ticket was retired.
-    pub(crate) fn answer<T: Transport>(&mut self, links: &mut Slab<Link<T>>, answer: Answer) {
+    pub(crate) fn answer<T: Transport>(&mut self, links: &mut Slab<Link<T>>, answer: &Answer) {
         let Answer { ticket, outcome } = answer;
         let Some(request) = self.requests.get(ticket.slot) else { return };
-        let is_awaited = matches!(&request.stage, Stage::Waiting(waiting) if waiting.ticket == ticket);
+        let is_awaited = matches!(&request.stage, Stage::Waiting(waiting) if waiting.ticket == *ticket);
         if is_awaited && let Some(link) = links.get_mut(request.link) {
-            self.finish(link, ticket.slot, outcome);
+            self.finish(link, ticket.slot, outcome.as_ref());
         }
     }
 
     /// Answers an open request and closes its books.
-    pub(crate) fn finish<T: Transport>(&mut self, link: &mut Link<T>, slot: u32, outcome: Result<Reply, Refusal>) {
+    pub(crate) fn finish<T: Transport>(&mut self, link: &mut Link<T>, slot: u32, outcome: Result<&Reply, &Refusal>) {
         // The request stays where it is until it is done with: moving it costs more than looking at it.
         let Some(request) = self.requests.get_mut(slot) else { return };
         let scope = request.scope.take();
         let means = Means { jitter: &mut self.jitter, payload: &mut self.payload, now: self.now };
         let verdict = match (outcome, &request.stage) {
             (Ok(reply), Stage::Waiting(waiting)) => {
-                let said = Said { request, waiting, reply: &reply };
+                let said = Said { request, waiting, reply };
                 match said.write(&mut link.wire, means.payload, &self.shared.limits, self.now) {
                     Ok(()) => Verdict::Answered(reply.timing),
                     Err(refusal) => deny(means, &mut link.wire, request, &refusal),
@@ -49,10 +49,10 @@ impl Desk {
             }
             (Ok(_), _) => deny(means, &mut link.wire, request, &Refusal::abandoned()),
             (Err(refusal), Stage::Waiting(waiting)) => {
-                let refusal = with_id(refusal, waiting.asked.id.as_deref());
+                let refusal = with_id(refusal.clone(), waiting.asked.id.as_deref());
                 deny(means, &mut link.wire, request, &refusal)
             }
-            (Err(refusal), _) => deny(means, &mut link.wire, request, &refusal),
+            (Err(refusal), _) => deny(means, &mut link.wire, request, refusal),
         };
         if verdict == Verdict::Refused(Reason::RowRejected) {
             link.row_failed(self.shared.limits.row_failures_max, self.now);
@@ -69,7 +69,8 @@ impl Desk {
         self.remove(link, slot);
         self.touch(link);
         // HTTP/1 may hold the next request already; HTTP/2 goes on only where it was stopped.
-        if !link.multiplexed || link.paused || link.readable {
+        let holds_more = !link.multiplexed && (link.wire.goes_on() || !link.unread.is_empty());
+        if holds_more || link.paused || link.readable {
             self.resume(link);
         }
     }
@@ -115,7 +116,7 @@ impl Desk {
         if matches!(&request.intent.route, Route::Rpc(Rpc::HealthWatch)) {
             return self.end_watch(link, slot, refusal);
         }
-        self.finish(link, slot, Err(refusal.clone()));
+        self.finish(link, slot, Err(refusal));
         if let Some(queued) = queued {
             self.forget(queued);
         }
@@ -140,7 +141,7 @@ impl Said<'_> {
     ) -> Result<(), Refusal> {
         let Self { request, waiting, reply } = self;
         let served = &waiting.version.served;
-        let named = Named { contract: served.model.contract(), version: &served.version };
+        let named = Named { contract: served.model.contract(), letterhead: &waiting.version.letterhead };
         payload.clear();
         if request.intent.head.grpc {
             grpc::encode(reply, &waiting.asked, &named, limits, payload)?;

@@ -111,7 +111,7 @@ pub(crate) struct Desk {
     /// In the order of their keys.
     pub lanes: Vec<Lane>,
     /// What this tick took in for the pool.
-    pub offers: Vec<(ModelKey, Pending)>,
+    pub offers: Vec<(ModelKey, Box<Pending>)>,
     /// Answers are built in it.
     pub payload: Payload,
     pub jitter: Jitter,

@@ -156,14 +156,14 @@ impl Desk {
                 link.granted += more;
                 link.wire.accept(stream, bytes as usize);
             }
-            Err(refusal) => self.finish(link, slot, Err(refusal)),
+            Err(refusal) => self.finish(link, slot, Err(&refusal)),
         }
     }
 
     fn violation<T: Transport>(&mut self, link: &mut Link<T>, stream: StreamId, violation: &Violation) {
         let refusal = refusals::violated(violation);
         if let Some(slot) = link.slot(stream) {
-            return self.finish(link, slot, Err(refusal));
+            return self.finish(link, slot, Err(&refusal));
         }
         self.counters.refused(refusal.reason);
         let asker = Asker { grpc: link.wire.is_grpc(stream), allow: "", close: violation.closes() };
@@ -186,7 +186,7 @@ impl Desk {
             },
         };
         if let Err(refusal) = taken {
-            self.finish(link, slot, Err(refusal));
+            self.finish(link, slot, Err(&refusal));
         }
     }
 
@@ -273,7 +273,7 @@ impl Desk {
         request.stage = Stage::Waiting(Waiting { ticket, version, arrived_at, deadline, asked, input_bytes, rows });
         self.expect(deadline);
         let caller = Caller::new(ticket, Arc::clone(&self.mailbox));
-        let pending = Pending { caller, inputs, rows, arrived_at, deadline, alone };
+        let pending = Box::new(Pending { caller, inputs, rows, arrived_at, deadline, alone });
         match placement {
             Placement::Pool => {
                 self.offers.push((key, pending));
@@ -282,7 +282,7 @@ impl Desk {
             Placement::Inline => self.scheduler.offer(key, pending, self.now).map_err(|refused| {
                 let Refused { pending, refusal } = *refused;
                 // Answered here and now, so what the caller would put into the mailbox is not needed.
-                drop(pending.caller.answer(Err(Refusal::abandoned())));
+                pending.caller.dismiss();
                 refusal
             }),
         }

@@ -298,16 +298,15 @@ impl<T: Transport> Shard<T> {
     /// Takes the answers of the pool.
     fn collect(&mut self) {
         self.desk.mailbox.collect(&mut self.collected);
-        for answer in self.collected.drain(..) {
+        for answer in &self.collected {
             self.desk.answer(&mut self.links, answer);
         }
+        self.collected.clear();
     }
 
     /// Gives out what stands in `answers`.
     fn settle(&mut self) {
-        for answer in self.answers.drain() {
-            self.desk.answer(&mut self.links, answer);
-        }
+        self.answers.give(|answer| self.desk.answer(&mut self.links, answer));
     }
 
     /// Writes every connection that has something to say, once, and closes those that are over.

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use servekit_core::{Model, ModelCounters, ModelKey, Policy, Quota, Reason, Refusal, ShardCounters, quoted};
 
+use crate::dialect::Letterhead;
+
 /// A model version that is ready to be served.
 pub struct Served {
     /// Name that requests use.
@@ -72,6 +74,8 @@ pub(crate) struct Version {
     /// Names it in schedulers and counters; never used again.
     pub key: ModelKey,
     pub served: Served,
+    /// What its answers begin with.
+    pub letterhead: Letterhead,
     /// Bytes that its requests may hold.
     pub bytes: Arc<Quota>,
     /// Requests that wait in the pool's queue: a hint for refusing before a body is read.
@@ -90,6 +94,7 @@ impl Version {
     pub(crate) fn new(key: ModelKey, served: Served, bytes_max: u64, threads: &[Arc<ShardCounters>]) -> Self {
         Self {
             key,
+            letterhead: Letterhead::new(served.model.contract(), &served.version),
             served,
             bytes: Quota::new(bytes_max, Self::BYTES_BLOCK),
             queued: AtomicUsize::new(0),

@@ -2,6 +2,7 @@
 
 mod elements;
 pub(crate) mod grpc;
+mod letterhead;
 pub(crate) mod metadata;
 mod parameters;
 pub(crate) mod rest;
@@ -16,6 +17,8 @@ use servekit_core::{Contract, Inputs, Limits, Reason, Refusal, quoted};
 use smallvec::SmallVec;
 
 use crate::json::{Fault, fault};
+
+pub(crate) use letterhead::Letterhead;
 
 /// What a client wants back, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,8 +94,8 @@ pub(crate) fn with_id(mut refusal: Refusal, id: Option<&str>) -> Refusal {
 pub(crate) struct Named<'a> {
     /// Has the model's name and its outputs.
     pub(crate) contract: &'a Contract,
-    /// The version, as it stands in paths.
-    pub(crate) version: &'a str,
+    /// The version's.
+    pub(crate) letterhead: &'a Letterhead,
 }
 
 /// Part of a request, for texts and for what its parameters mean.

@@ -1,6 +1,6 @@
 //! `ModelInferResponse`: sizes first, then each byte once, tensors as they are.
 
-use servekit_core::{Limits, Refusal, Reply, Tensor, TensorSpec};
+use servekit_core::{Contract, Limits, Refusal, Reply, Tensor, TensorSpec};
 use servekit_wire::Payload;
 
 use crate::dialect::rest::labels_text;
@@ -24,20 +24,19 @@ pub(crate) fn encode(
 ) -> Result<(), Refusal> {
     let outputs = asked.selection(served.contract).filter_map(|output| {
         let index = usize::from(output.index);
-        Some((reply.outputs.get(index)?, served.contract.outputs.get(index)?))
+        Some((reply.outputs.get(index)?, index))
     });
     let tensor_bytes: usize = outputs.clone().map(|(tensor, _)| tensor.data.len()).sum();
     if tensor_bytes as u64 > limits.response_body_bytes_max {
         return Err(too_long_answer(Some(tensor_bytes), asked, limits));
     }
     let into = payload.buffer();
-    push_text(1, served.contract.model.as_bytes(), into);
-    push_text(2, served.version.as_bytes(), into);
+    into.extend_from_slice(&served.letterhead.message);
     if let Some(id) = &asked.id {
         push_text(3, id.as_bytes(), into);
     }
-    for (tensor, spec) in outputs.clone() {
-        push_output(tensor, spec, into);
+    for (tensor, index) in outputs.clone() {
+        push_output(tensor, &served.letterhead.outputs[index].message, &served.contract.outputs[index], into);
     }
     for (tensor, _) in outputs {
         let into = payload.buffer();
@@ -51,19 +50,32 @@ pub(crate) fn encode(
     Ok(())
 }
 
-fn push_output(tensor: &Tensor, spec: &TensorSpec, into: &mut Vec<u8>) {
-    let datatype = tensor.datatype.name();
+/// The fields in front of all others that can be told before there is a reply.
+pub(in crate::dialect) fn letterhead(contract: &Contract, version: &str) -> Vec<u8> {
+    let mut fields = Vec::new();
+    push_text(1, contract.model.as_bytes(), &mut fields);
+    push_text(2, version.as_bytes(), &mut fields);
+    fields
+}
+
+/// The same for an output.
+pub(in crate::dialect) fn title(spec: &TensorSpec) -> Vec<u8> {
+    let mut fields = Vec::new();
+    push_text(1, spec.name.as_bytes(), &mut fields);
+    push_text(2, spec.datatype.name().as_bytes(), &mut fields);
+    fields
+}
+
+fn push_output(tensor: &Tensor, title: &[u8], spec: &TensorSpec, into: &mut Vec<u8>) {
     let shape_bytes: usize = tensor.shape.iter().map(|&size| varint_bytes(size as u64)).sum();
     let labels = spec.labels.as_deref().map(labels_text);
     let labels_bytes = labels.as_ref().map_or(0, |text| entry_bytes(text));
-    let bytes = field_bytes(spec.name.len())
-        + field_bytes(datatype.len())
+    let bytes = title.len()
         + if tensor.shape.is_empty() { 0 } else { field_bytes(shape_bytes) }
         + labels.as_ref().map_or(0, |_| field_bytes(labels_bytes));
     into.push(key(5));
     push_varint(bytes as u64, into);
-    push_text(1, spec.name.as_bytes(), into);
-    push_text(2, datatype.as_bytes(), into);
+    into.extend_from_slice(title);
     if !tensor.shape.is_empty() {
         into.push(key(3));
         push_varint(shape_bytes as u64, into);

@@ -7,12 +7,12 @@ use servekit_wire::{Payload, Piece};
 
 use super::encode;
 use crate::dialect::fixtures::{contract, elements, labelled, limits, reply, singles, tensor, tiny};
-use crate::dialect::{Asked, AskedOutput, Named};
+use crate::dialect::{Asked, AskedOutput, Letterhead, Named};
 use crate::messages::infer::{InferParameter, InferTensor, ModelInferResponse, ParameterChoice};
 
 fn encoded(reply: &Reply, asked: &Asked, contract: &Contract) -> Vec<u8> {
     let mut payload = Payload::default();
-    encode(reply, asked, &Named { contract, version: "12" }, &limits(), &mut payload).expect("within limits");
+    encode(reply, asked, &Named { contract, letterhead: &Letterhead::new(contract, "12") }, &limits(), &mut payload).expect("within limits");
     let copy = |piece| match piece {
         Piece::Copied(bytes) => bytes.to_vec(),
         Piece::Shared(bytes) => bytes.to_vec(),
@@ -84,7 +84,7 @@ fn an_answer_has_a_length_limit() {
         [(whole, Ok(())), (whole - 1, Err(Reason::ResponseTooLarge)), (8, Err(Reason::ResponseTooLarge))]
     {
         limits.response_body_bytes_max = bytes as u64;
-        let named = Named { contract: &tiny(), version: "12" };
+        let named = Named { contract: &tiny(), letterhead: &Letterhead::new(&tiny(), "12") };
         let found = encode(&reply, &asked, &named, &limits, &mut Payload::default());
         assert_eq!(found.map_err(|refusal| refusal.reason), expected);
     }

@@ -1,6 +1,6 @@
 //! A reply as JSON, its binary outputs behind it.
 
-use servekit_core::{Datatype, Limits, Refusal, Reply, Tensor, TensorSpec};
+use servekit_core::{Contract, Datatype, Limits, Refusal, Reply, Tensor, TensorSpec};
 use servekit_wire::Payload;
 
 use crate::dialect::{Asked, AskedOutput, Named, too_long_answer};
@@ -32,17 +32,16 @@ pub(crate) fn encode(
     let bytes_max = usize::try_from(limits.response_body_bytes_max).unwrap_or(usize::MAX);
     let is_binary = |output: &AskedOutput| asked.raw || output.binary.unwrap_or(asked.binary_all);
     let into = payload.buffer();
-    into.push(b'{');
-    if let Some(id) = &asked.id {
-        into.extend_from_slice(b"\"id\":");
-        print_string(id.as_bytes(), into);
-        into.push(b',');
+    let letterhead = served.letterhead;
+    match &asked.id {
+        None => into.extend_from_slice(&letterhead.json),
+        Some(id) => {
+            into.extend_from_slice(b"{\"id\":");
+            print_string(id.as_bytes(), into);
+            into.push(b',');
+            into.extend_from_slice(&letterhead.json[1..]);
+        }
     }
-    into.extend_from_slice(b"\"model_name\":");
-    print_string(served.contract.model.as_bytes(), into);
-    into.extend_from_slice(b",\"model_version\":");
-    print_string(served.version.as_bytes(), into);
-    into.extend_from_slice(b",\"outputs\":[");
     let (mut binary_bytes, mut any_binary) = (0, false);
     for (position, output) in asked.selection(served.contract).enumerate() {
         let index = usize::from(output.index);
@@ -52,6 +51,7 @@ pub(crate) fn encode(
         if position > 0 {
             into.push(b',');
         }
+        print_head(tensor, &letterhead.outputs[index].json, into);
         if is_binary(&output) {
             any_binary = true;
             binary_bytes += tensor.data.len();
@@ -76,12 +76,28 @@ pub(crate) fn encode(
     Ok(RestKind::Binary { json_bytes })
 }
 
-fn print_head(tensor: &Tensor, spec: &TensorSpec, into: &mut Vec<u8>) {
-    into.extend_from_slice(b"{\"name\":");
-    print_string(spec.name.as_bytes(), into);
-    into.extend_from_slice(b",\"datatype\":\"");
-    into.extend_from_slice(tensor.datatype.name().as_bytes());
-    into.extend_from_slice(b"\",\"shape\":[");
+/// The constant part in front of the outputs, a bracket first.
+pub(in crate::dialect) fn letterhead(contract: &Contract, version: &str) -> Vec<u8> {
+    let mut text = b"{\"model_name\":".to_vec();
+    print_string(contract.model.as_bytes(), &mut text);
+    text.extend_from_slice(b",\"model_version\":");
+    print_string(version.as_bytes(), &mut text);
+    text.extend_from_slice(b",\"outputs\":[");
+    text
+}
+
+/// The constant part of an output.
+pub(in crate::dialect) fn title(spec: &TensorSpec) -> Vec<u8> {
+    let mut text = b"{\"name\":".to_vec();
+    print_string(spec.name.as_bytes(), &mut text);
+    text.extend_from_slice(b",\"datatype\":\"");
+    text.extend_from_slice(spec.datatype.name().as_bytes());
+    text.extend_from_slice(b"\",\"shape\":[");
+    text
+}
+
+fn print_head(tensor: &Tensor, title: &[u8], into: &mut Vec<u8>) {
+    into.extend_from_slice(title);
     for (index, &size) in tensor.shape.iter().enumerate() {
         if index > 0 {
             into.push(b',');
@@ -111,7 +127,6 @@ pub(in crate::dialect) fn labels_text(labels: &[Box<str>]) -> String {
 }
 
 fn print_binary(tensor: &Tensor, spec: &TensorSpec, into: &mut Vec<u8>) {
-    print_head(tensor, spec, into);
     into.extend_from_slice(b",\"parameters\":{\"binary_data_size\":");
     into.extend_from_slice(itoa::Buffer::new().format(tensor.data.len()).as_bytes());
     if let Some(labels) = &spec.labels {
@@ -122,7 +137,6 @@ fn print_binary(tensor: &Tensor, spec: &TensorSpec, into: &mut Vec<u8>) {
 }
 
 fn print_output(tensor: &Tensor, spec: &TensorSpec, into: &mut Vec<u8>, bytes_max: usize) -> bool {
-    print_head(tensor, spec, into);
     let base64 =
         tensor.datatype == Datatype::Bytes && tensor.elements().any(|element| std::str::from_utf8(element).is_err());
     if base64 || spec.labels.is_some() {

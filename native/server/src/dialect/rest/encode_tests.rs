@@ -6,7 +6,7 @@ use servekit_wire::{Payload, Piece};
 
 use super::{JsonLength, RestKind, decode, encode};
 use crate::dialect::fixtures::{contract, elements, labelled, limits, repeatable, reply, same, singles, tensor, tiny};
-use crate::dialect::{Asked, AskedOutput, Named};
+use crate::dialect::{Asked, AskedOutput, Letterhead, Named};
 
 fn bytes(payload: &Payload) -> Vec<u8> {
     let copy = |piece| match piece {
@@ -18,7 +18,7 @@ fn bytes(payload: &Payload) -> Vec<u8> {
 
 fn encoded(reply: &Reply, asked: &Asked, contract: &Contract) -> (RestKind, Vec<u8>) {
     let mut payload = Payload::default();
-    let kind = encode(reply, asked, &Named { contract, version: "1" }, &limits(), &mut payload).expect("within limits");
+    let kind = encode(reply, asked, &Named { contract, letterhead: &Letterhead::new(contract, "1") }, &limits(), &mut payload).expect("within limits");
     (kind, bytes(&payload))
 }
 
@@ -93,7 +93,7 @@ fn large_tensors_are_shared() {
     let reply = reply([tensor("FP32", &[1_000], vec![7; 4_000])]);
     let mut payload = Payload::default();
     let asked = Asked { binary_all: true, ..Asked::default() };
-    encode(&reply, &asked, &Named { contract: &contract, version: "1" }, &limits(), &mut payload)
+    encode(&reply, &asked, &Named { contract: &contract, letterhead: &Letterhead::new(&contract, "1") }, &limits(), &mut payload)
         .expect("within limits");
     let shared = payload
         .pieces()
@@ -144,7 +144,7 @@ fn an_answer_has_a_length_limit() {
             [(whole, Ok(())), (whole - 1, Err(Reason::ResponseTooLarge)), (8, Err(Reason::ResponseTooLarge))]
         {
             limits.response_body_bytes_max = bytes as u64;
-            let named = Named { contract: &tiny(), version: "1" };
+            let named = Named { contract: &tiny(), letterhead: &Letterhead::new(&tiny(), "1") };
             let found: Result<RestKind, Refusal> = encode(&reply, &asked, &named, &limits, &mut Payload::default());
             if let Err(refusal) = &found {
                 assert!(refusal.text.starts_with("[request id: 7] answer of "), "{}", refusal.text);
@@ -161,7 +161,7 @@ fn a_long_answer_is_not_printed_to_its_end() {
     let mut limits = limits();
     limits.response_body_bytes_max = 1_000;
     let mut payload = Payload::default();
-    let named = Named { contract: &contract, version: "1" };
+    let named = Named { contract: &contract, letterhead: &Letterhead::new(&contract, "1") };
     assert!(encode(&reply, &Asked::default(), &named, &limits, &mut payload).is_err());
     assert!(payload.len() < 1 << 17);
 }

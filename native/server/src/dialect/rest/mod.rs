@@ -12,6 +12,6 @@ mod decode_tests;
 mod encode_tests;
 
 pub(crate) use decode::decode;
-pub(in crate::dialect) use encode::labels_text;
+pub(in crate::dialect) use encode::{labels_text, letterhead, title};
 pub(crate) use encode::{RestKind, encode};
 pub(crate) use length::JsonLength;

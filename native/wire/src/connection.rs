@@ -72,13 +72,14 @@ impl Connection {
         }
     }
 
-    /// Whether [`advance`](Self::advance) may have something to tell without being given more. Not so between two
-    /// requests of HTTP/1, which is how most of its answers leave the connection.
+    /// Whether [`advance`](Self::advance) may have something to tell without being given more. Not so where all that
+    /// came was told and is understood, which is how most requests and most answers leave a connection.
     #[must_use]
     pub fn goes_on(&self) -> bool {
         match &self.protocol {
             Protocol::Http1(http1) => http1.goes_on(),
-            Protocol::Unknown { .. } | Protocol::Http2(_) | Protocol::Ended { .. } => true,
+            Protocol::Http2(http2) => http2.goes_on(),
+            Protocol::Unknown { .. } | Protocol::Ended { .. } => true,
         }
     }
 

@@ -178,13 +178,14 @@ impl Desk {
         request.bytes -= unused;
         link.granted -= unused;
         self.lease.release_bytes(unused);
-        let taken = match self.inflated(link, slot, body, compressed) {
-            Err(refusal) => Err(refusal),
-            Ok(body) => match &intent.route {
-                Route::Rpc(Rpc::ModelInfer) | Route::Model { .. } => self.accept(link, slot, &body),
-                _ => self.call(link, slot, &body),
-            },
+        let inflated = match compressed || intent.encoding.is_some() {
+            true => self.inflated(link, slot, body, compressed),
+            false => Ok(body),
         };
+        let taken = inflated.and_then(|body| match &intent.route {
+            Route::Rpc(Rpc::ModelInfer) | Route::Model { .. } => self.accept(link, slot, &intent, &body),
+            _ => self.call(link, slot, &body),
+        });
         if let Err(refusal) = taken {
             self.finish(link, slot, Err(&refusal));
         }
@@ -219,48 +220,29 @@ impl Desk {
     }
 
     /// Decodes an inference, and books it: from here on it is owed an answer.
-    fn accept<T: Transport>(&mut self, link: &mut Link<T>, slot: u32, body: &Bytes) -> Result<(), Refusal> {
-        let Some(request) = self.requests.get_mut(slot) else { return Ok(()) };
-        let (intent, began_at) = (Rc::clone(&request.intent), request.began_at);
-        let limits = &self.shared.limits;
-        let (version, decoded) = match &intent.route {
-            Route::Model { name, version, .. } => {
-                let version = match &intent.version {
-                    Some(version) if intent.generation == self.listing.generation => version,
-                    _ => self.listing.find(name, version)?,
-                };
-                let length = match intent.has_json_length {
-                    true => JsonLength::from_values(intent.head.fields_named(JSON_LENGTH)),
-                    false => JsonLength::Absent,
-                };
-                (Arc::clone(version), rest::decode(body, length, version.served.model.contract(), limits))
-            }
-            Route::Rpc(_) => {
-                let (name, asked) = grpc::peek_model(body, limits)?;
-                routes::check_version(asked)?;
-                let version = self.recent.find(&self.listing, name, asked)?;
-                if let Some(scope) = &mut request.scope {
-                    scope.enter(&version.counters[self.index]);
-                }
-                check_queue(version)?;
-                let decoded = grpc::decode(body, version.served.model.contract(), limits);
-                (Arc::clone(version), decoded)
-            }
-            _ => return Err(Refusal::abandoned()),
-        };
-        let Decoded { inputs, rows, overrides, timeout, asked } = decoded.map_err(|undecodable| undecodable.refusal)?;
+    fn accept<T: Transport>(
+        &mut self,
+        link: &mut Link<T>,
+        slot: u32,
+        intent: &Intent,
+        body: &Bytes,
+    ) -> Result<(), Refusal> {
+        let (version, decoded) = self.decode(slot, intent, body)?;
+        let Decoded { inputs, rows, overrides, timeout, asked } = decoded;
         let said = match (intent.timeout, timeout) {
             (Some(head), Some(parameter)) => Some(head.min(parameter)),
             (head, parameter) => head.or(parameter),
         };
         let patience = self.patience(said, &version);
         // A caller counts from when it began to ask, whoever says nothing from when it was understood.
-        let deadline = if said.is_some() { began_at + patience } else { self.now + patience };
+        let Some(request) = self.requests.get(slot) else { return Ok(()) };
+        let deadline = if said.is_some() { request.began_at + patience } else { self.now + patience };
         let input_bytes = bytes_of(&inputs);
-        let booked = self.rebook(link, slot, input_bytes.max(body.len() as u64));
-        booked
-            .and_then(|()| self.book(&version, input_bytes))
-            .map_err(|refusal| with_id(refusal, asked.id.as_deref()))?;
+        let booked = match input_bytes > body.len() as u64 {
+            true => self.rebook(link, slot, input_bytes).and_then(|()| self.book(&version, input_bytes)),
+            false => self.book(&version, input_bytes),
+        };
+        booked.map_err(|refusal| with_id(refusal, asked.id.as_deref()))?;
         let ticket = self.mailbox.issue(slot);
         let alone = overrides || link.runs_alone(self.now);
         let Some(request) = self.requests.get_mut(slot) else { return Ok(()) };
@@ -286,6 +268,38 @@ impl Desk {
                 refusal
             }),
         }
+    }
+
+    /// Finds the model of an inference, and reads its body by the model's contract.
+    #[inline]
+    fn decode(&mut self, slot: u32, intent: &Intent, body: &Bytes) -> Result<(Arc<Version>, Decoded), Refusal> {
+        let limits = &self.shared.limits;
+        let (version, decoded) = match &intent.route {
+            Route::Model { name, version, .. } => {
+                let version = match &intent.version {
+                    Some(version) if intent.generation == self.listing.generation => version,
+                    _ => self.listing.find(name, version)?,
+                };
+                let length = match intent.has_json_length {
+                    true => JsonLength::from_values(intent.head.fields_named(JSON_LENGTH)),
+                    false => JsonLength::Absent,
+                };
+                (Arc::clone(version), rest::decode(body, length, version.served.model.contract(), limits))
+            }
+            Route::Rpc(_) => {
+                let (name, asked) = grpc::peek_model(body, limits)?;
+                routes::check_version(asked)?;
+                let version = self.recent.find(&self.listing, name, asked)?;
+                if let Some(scope) = self.requests.get_mut(slot).and_then(|request| request.scope.as_mut()) {
+                    scope.enter(&version.counters[self.index]);
+                }
+                check_queue(version)?;
+                let decoded = grpc::decode(body, version.served.model.contract(), limits);
+                (Arc::clone(version), decoded)
+            }
+            _ => return Err(Refusal::abandoned()),
+        };
+        Ok((version, decoded.map_err(|undecodable| undecodable.refusal)?))
     }
 
     /// Reserves a place in the queue and the model's part of memory.

@@ -28,6 +28,8 @@ pub(crate) struct Link<T> {
     pub peer: Peer,
     /// Slots of its open requests; each request knows its place here.
     pub open: SmallVec<[(StreamId, u32); 4]>,
+    /// Where among them the last one was found.
+    found: usize,
     /// What the last heads asked for, by the low bits of their ids.
     intents: [Option<(u32, Rc<Intent>)>; INTENTS_KEPT],
     /// The socket may have more to read: set by the poll, cleared by a read that found nothing. Outlives ticks in
@@ -80,6 +82,7 @@ impl<T> Link<T> {
             wire,
             peer,
             open: SmallVec::new(),
+            found: 0,
             intents: [const { None }; INTENTS_KEPT],
             readable: true,
             writable: true,
@@ -118,9 +121,15 @@ impl<T> Link<T> {
     }
 
     /// Slot of the open request of this stream.
-    pub(crate) fn slot(&self, stream: StreamId) -> Option<u32> {
-        // Bodies follow their heads closely, so the newest are looked at first.
-        self.open.iter().rev().find(|(open, _)| *open == stream).map(|&(_, slot)| slot)
+    pub(crate) fn slot(&mut self, stream: StreamId) -> Option<u32> {
+        // Bodies come in the order of their heads, or follow them so closely that the newest are looked at first.
+        let is_at = |at: usize| self.open.get(at).is_some_and(|(open, _)| *open == stream);
+        if !is_at(self.found) {
+            let is_next = is_at(self.found + 1);
+            let newest = || self.open.iter().rposition(|(open, _)| *open == stream);
+            self.found = if is_next { self.found + 1 } else { newest()? };
+        }
+        Some(self.open[self.found].1)
     }
 
     /// Nothing is asked and nothing is to be said.

@@ -88,7 +88,7 @@ impl Desk {
     pub(super) fn advance<T: Transport>(&mut self, link: &mut Link<T>, input: &mut &[u8]) {
         loop {
             link.paused = link.waiting >= self.shared.limits.connection_requests_in_flight_max;
-            if link.paused {
+            if link.paused || (input.is_empty() && !link.wire.goes_on()) {
                 break;
             }
             let Some(event) = link.wire.advance(input, self.now) else { break };

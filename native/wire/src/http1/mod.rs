@@ -121,7 +121,12 @@ impl Http1 {
 
     /// See [`Connection::goes_on`](crate::Connection::goes_on).
     pub fn goes_on(&self) -> bool {
-        !self.idle() || self.input_ended || self.leave.is_some()
+        match self.state {
+            State::Head => !self.ahead.is_empty() || self.input_ended || self.leave.is_some(),
+            // What comes meanwhile is kept.
+            State::Told | State::Answering => false,
+            _ => true,
+        }
     }
 
     /// See [`Connection::wants_input`](crate::Connection::wants_input).

@@ -68,11 +68,17 @@ impl Heads {
     }
 
     /// A block that opens a stream.
+    #[inline]
     pub(super) fn request(&mut self, block: &[u8], limits: &Limits) -> Result<Outcome, Undecodable> {
         let generation = self.decoder.generation();
-        if let Some(known) = self.known.iter().find(|known| known.generation == generation && known.block == block) {
-            return Ok(Outcome::Request(known.request.clone()));
+        match self.known.iter().find(|known| known.generation == generation && known.block == block) {
+            Some(known) => Ok(Outcome::Request(known.request.clone())),
+            None => self.decode(block, limits),
         }
+    }
+
+    fn decode(&mut self, block: &[u8], limits: &Limits) -> Result<Outcome, Undecodable> {
+        let generation = self.decoder.generation();
         let mut fields = Fields::new(limits);
         self.decoder.decode(block, |name, value| fields.take(name, value))?;
         let outcome = fields.finish(self.id_next);

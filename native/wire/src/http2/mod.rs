@@ -160,6 +160,11 @@ impl Http2 {
         }
     }
 
+    /// See [`Connection::goes_on`](crate::Connection::goes_on).
+    pub(crate) fn goes_on(&self) -> bool {
+        !self.events.is_empty() || !self.assembly.is_empty()
+    }
+
     pub(crate) fn wants_input(&self) -> bool {
         self.undecided.is_none() && !self.ended
     }

@@ -1,5 +1,6 @@
 //! The open streams of a connection, and what is remembered of closed ones.
 
+use std::cell::Cell;
 use std::ops::{Index, IndexMut};
 
 use super::stream::Stream;
@@ -13,6 +14,8 @@ const CLOSED_MAX: usize = 128;
 pub(super) struct Streams {
     ids: Vec<u32>,
     open: Vec<Stream>,
+    /// Where the last one was found.
+    found: Cell<usize>,
     /// A ring. The numbers of clients are odd; an even one here is one less than that of a stream that we reset while
     /// the peer could still send.
     closed: Vec<u32>,
@@ -39,6 +42,7 @@ impl Streams {
         Self {
             ids: Vec::new(),
             open: Vec::new(),
+            found: Cell::new(0),
             closed: Vec::new(),
             closed_next: 0,
             forgiven_max: 0,
@@ -54,9 +58,15 @@ impl Streams {
         self.ids.is_empty()
     }
 
-    /// Where a stream is, until one is removed. The newest are looked at first.
+    /// Where a stream is, until one is removed. Most often it is the one that was looked for last, or the one opened
+    /// after that, because data and answers of many streams come in the order of their heads; or else the newest.
     pub(super) fn find(&self, id: u32) -> Option<usize> {
-        self.ids.iter().rposition(|&open| open == id)
+        let last = self.found.get();
+        let is_at = |at: &usize| self.ids.get(*at) == Some(&id);
+        let found = [last, last + 1].into_iter().find(is_at);
+        let found = found.or_else(|| self.ids.iter().rposition(|&open| open == id))?;
+        self.found.set(found);
+        Some(found)
     }
 
     pub(super) fn push(&mut self, stream: Stream) {

@@ -250,6 +250,11 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
+    /// The model that was found last, if it was in this listing.
+    pub(crate) fn last(&self, listing: &Listing) -> Option<&Arc<Version>> {
+        self.found.as_ref().filter(|_| self.generation == listing.generation)
+    }
+
     /// As [`Listing::find`].
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 mod elements;
 pub(crate) mod grpc;
 mod letterhead;
+mod memory;
 pub(crate) mod metadata;
 mod parameters;
 pub(crate) mod rest;
@@ -19,6 +20,7 @@ use smallvec::SmallVec;
 use crate::json::{Fault, fault};
 
 pub(crate) use letterhead::Letterhead;
+pub(crate) use memory::Memory;
 
 /// What a client wants back, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

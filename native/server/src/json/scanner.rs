@@ -47,6 +47,12 @@ impl<'a> Scanner<'a> {
         self.at = position;
     }
 
+    /// Puts the cursor where another one has been, inside this many brackets.
+    pub(crate) fn enter(&mut self, position: usize, depth: u64) {
+        self.depth = depth;
+        self.at = position;
+    }
+
     /// Puts the cursor back into an object that was left.
     pub(crate) fn reenter(&mut self, position: usize) {
         self.depth += 1;
@@ -385,6 +391,18 @@ impl<'a> Members<'a> {
     pub(crate) fn open(scanner: &mut Scanner<'a>) -> Result<Self, Fault> {
         scanner.open()?;
         Ok(Self { seen: 0, unknown: SmallVec::new(), started: false })
+    }
+
+    /// Goes on with an object of which these keys were read, a bit each.
+    #[inline]
+    pub(crate) fn behind(seen: u32) -> Self {
+        Self { seen, unknown: SmallVec::new(), started: true }
+    }
+
+    /// The keys that were read, a bit each; `None` where others than known ones were.
+    #[inline]
+    pub(crate) fn seen(&self) -> Option<u32> {
+        self.unknown.is_empty().then_some(self.seen)
     }
 
     /// The next key, with the cursor behind its colon; `None` behind the object's end.

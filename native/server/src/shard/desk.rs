@@ -12,7 +12,7 @@ use servekit_wire::{Payload, StreamId};
 use super::link::Link;
 use super::slab::Slab;
 use super::transport::Transport;
-use crate::dialect::Asked;
+use crate::dialect::{Asked, Memory};
 use crate::intent::Intent;
 use crate::jitter::Jitter;
 use crate::listing::{Listing, Placement, Recent, Version};
@@ -86,6 +86,8 @@ pub(crate) struct Lane {
     pub bytes: Share,
     /// Inline models only; missing after it broke, until the next batch.
     pub executor: Option<Box<dyn Executor>>,
+    /// How its last requests looked.
+    pub memory: Memory,
 }
 
 /// See the module.
@@ -198,6 +200,7 @@ impl Desk {
         if slot as usize >= self.slots {
             return None;
         }
+        let scope = self.scope(intent);
         let place = link.open.len() as u32;
         link.open.push((stream, slot));
         link.granted += bytes;
@@ -211,7 +214,7 @@ impl Desk {
             intent: Rc::clone(intent),
             began_at: self.now,
             bytes,
-            scope: None,
+            scope,
             stage: Stage::Reading,
         };
         Some(self.requests.insert(request))

@@ -7,6 +7,7 @@ use servekit_core::{Answers, Next, Outcome, execute};
 use super::Shard;
 use super::desk::{Desk, Lane};
 use super::transport::Transport;
+use crate::dialect::Memory;
 use crate::listing::Placement;
 use crate::pool::unloaded;
 
@@ -24,7 +25,12 @@ impl Desk {
         });
         for version in listing.served() {
             let Err(place) = lanes.binary_search_by_key(&version.key, |lane| lane.version.key) else { continue };
-            let mut lane = Lane { version: version.clone(), bytes: version.bytes.share(), executor: None };
+            let mut lane = Lane {
+                version: version.clone(),
+                bytes: version.bytes.share(),
+                executor: None,
+                memory: Memory::default(),
+            };
             if version.served.placement == Placement::Inline {
                 // A lane that cannot be had is asked for again by its first batch, which tells why.
                 lane.executor = version.served.model.executor().ok();

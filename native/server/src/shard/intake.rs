@@ -8,15 +8,15 @@ use bytes::Bytes;
 use servekit_core::{Caller, Ending, Inputs, Pending, Reason, Refusal, Refused, RequestScope, Transport as Counted};
 use servekit_wire::{CloseReason, Event, Head, StreamId, Version as Protocol, Violation};
 
-use super::desk::{Desk, Stage, Waiting};
+use super::desk::{Desk, Lane, Stage, Waiting};
 use super::link::Link;
 use super::transport::Transport;
 use crate::dialect::grpc;
 use crate::dialect::rest::{self, JsonLength};
-use crate::dialect::{Decoded, with_id};
+use crate::dialect::{Decoded, Memory, with_id};
 use crate::encoding;
 use crate::intent::{Intent, JSON_LENGTH};
-use crate::listing::{Phase, Placement, Version};
+use crate::listing::{Listing, Phase, Placement, Version};
 use crate::refusals::{self, Asker};
 use crate::routes::{self, ModelAction, Route, Rpc};
 
@@ -78,7 +78,6 @@ impl Desk {
             self.lease.release_bytes(grant);
             return self.refuse_head(link, stream, head, &refusals::no_slot(self.slots));
         };
-        self.count(slot, &intent);
         if end {
             self.body(link, slot, Bytes::new(), false);
         } else {
@@ -118,19 +117,15 @@ impl Desk {
         }
     }
 
-    /// Opens the scope that counts an inference.
-    fn count(&mut self, slot: u32, intent: &Intent) {
-        let index = self.index;
-        let scope = match (&intent.route, &intent.version) {
+    /// Opens the scope that counts an inference; nothing else is counted one by one.
+    pub(super) fn scope(&self, intent: &Intent) -> Option<RequestScope> {
+        match (&intent.route, &intent.version) {
             (_, Some(version)) => {
                 let transport = if intent.has_json_length { Counted::HttpBinary } else { Counted::HttpJson };
-                RequestScope::open_for(&version.counters[index], transport, self.now)
+                Some(RequestScope::open_for(&version.counters[self.index], transport, self.now))
             }
-            (Route::Rpc(Rpc::ModelInfer), None) => RequestScope::open(&self.counters, Counted::Grpc, self.now),
-            _ => return,
-        };
-        if let Some(request) = self.requests.get_mut(slot) {
-            request.scope = Some(scope);
+            (Route::Rpc(Rpc::ModelInfer), None) => Some(RequestScope::open(&self.counters, Counted::Grpc, self.now)),
+            _ => None,
         }
     }
 
@@ -284,17 +279,31 @@ impl Desk {
                     true => JsonLength::from_values(intent.head.fields_named(JSON_LENGTH)),
                     false => JsonLength::Absent,
                 };
-                (Arc::clone(version), rest::decode(body, length, version.served.model.contract(), limits))
+                let contract = version.served.model.contract();
+                let mut unknown = Memory::default();
+                let memory = memory(&mut self.lanes, version, &self.listing).unwrap_or(&mut unknown);
+                (Arc::clone(version), rest::decode(body, length, contract, limits, memory))
             }
             Route::Rpc(_) => {
-                let (name, asked) = grpc::peek_model(body, limits)?;
-                routes::check_version(asked)?;
-                let version = self.recent.find(&self.listing, name, asked)?;
+                let mut unknown = Memory::default();
+                let lanes = &mut self.lanes;
+                let known = self.recent.last(&self.listing).filter(|version| {
+                    memory(lanes, version, &self.listing).is_some_and(|memory| memory.knows_message(body))
+                });
+                let version = match known {
+                    Some(version) => version,
+                    None => {
+                        let (name, asked) = grpc::peek_model(body, limits)?;
+                        routes::check_version(asked)?;
+                        self.recent.find(&self.listing, name, asked)?
+                    }
+                };
+                let memory = memory(lanes, version, &self.listing).unwrap_or(&mut unknown);
                 if let Some(scope) = self.requests.get_mut(slot).and_then(|request| request.scope.as_mut()) {
                     scope.enter(&version.counters[self.index]);
                 }
                 check_queue(version)?;
-                let decoded = grpc::decode(body, version.served.model.contract(), limits);
+                let decoded = grpc::decode(body, version.served.model.contract(), limits, memory);
                 (Arc::clone(version), decoded)
             }
             _ => return Err(Refusal::abandoned()),
@@ -316,6 +325,12 @@ impl Desk {
         self.lease.release_request();
         Err(refusals::model_memory_full(&version.served.name, input_bytes, free))
     }
+}
+
+/// What is remembered of a model's requests.
+fn memory<'l>(lanes: &'l mut [Lane], version: &Version, listing: &Listing) -> Option<&'l mut Memory> {
+    let place = lanes.binary_search_by_key(&version.key, |lane| lane.version.key).ok()?;
+    Some(lanes[place].memory.under(listing.generation))
 }
 
 /// Refuses early where a pool model's queue is full already; the queue itself is asked again at the offer.

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::contents::read_contents;
 use super::reader::{FieldKey, Reader, Span, Wire, check_text};
 use crate::dialect::elements::check_bytes;
+use crate::dialect::memory::{Memory, Outline, Region};
 use crate::dialect::parameters::{self, Meaning, Value, check_count, check_key};
 use crate::dialect::{
     Asked, AskedOutput, Decoded, Place, Undecodable, given_twice, input_index, long_id, output_index, too_many_tensors,
@@ -41,7 +42,15 @@ pub(crate) fn peek_model<'m>(message: &'m [u8], limits: &Limits) -> Result<(&'m 
 ///
 /// # Errors
 /// The first fault that is found, with the request's id in front if it was seen by then.
-pub(crate) fn decode(message: &Bytes, contract: &Contract, limits: &Limits) -> Result<Decoded, Undecodable> {
+pub(crate) fn decode(
+    message: &Bytes,
+    contract: &Contract,
+    limits: &Limits,
+    memory: &mut Memory,
+) -> Result<Decoded, Undecodable> {
+    if let Some(outline) = memory.message.as_ref().filter(|outline| outline.fits(message)) {
+        return outline.decode(message, contract, limits).map_err(|fault| Undecodable::new(*fault, None));
+    }
     let mut request = Request {
         message,
         contract,
@@ -49,14 +58,19 @@ pub(crate) fn decode(message: &Bytes, contract: &Contract, limits: &Limits) -> R
         inputs: SmallVec::new(),
         outputs: SmallVec::new(),
         raw: SmallVec::new(),
+        regions: SmallVec::new(),
         timeout: None,
         asked: Asked::default(),
     };
     let decoded = request.split().and_then(|()| request.tensors());
     match decoded {
         Ok((inputs, rows)) => {
-            let Request { timeout, asked, .. } = request;
-            Ok(Decoded { rows, overrides: contract.overrides(&inputs), inputs, timeout, asked })
+            let Request { timeout, asked, regions, .. } = request;
+            let decoded = Decoded { rows, overrides: contract.overrides(&inputs), inputs, timeout, asked };
+            if !regions.is_empty() {
+                Outline::remember(&mut memory.message, message, &regions, &decoded);
+            }
+            Ok(decoded)
         }
         Err(fault) => Err(Undecodable::new(*fault, request.asked.id.as_deref())),
     }
@@ -70,6 +84,8 @@ struct Request<'a> {
     inputs: SmallVec<[Span; 2]>,
     outputs: SmallVec<[Span; 2]>,
     raw: SmallVec<[Span; 2]>,
+    /// The raw contents again, as inputs of the contract.
+    regions: SmallVec<[Region; 2]>,
     timeout: Option<Duration>,
     asked: Asked,
 }
@@ -132,6 +148,9 @@ impl<'a> Request<'a> {
                 return Err(given_twice("input", &self.contract.inputs[index].name));
             }
             inputs[index] = Some(tensor);
+            if let Some(&Span { start, end }) = self.raw.get(position) {
+                self.regions.push(Region { input: index, start, end });
+            }
         }
         for position in 0..self.outputs.len() {
             let index = self.output(position)? as u16;

@@ -7,7 +7,7 @@ use servekit_core::{Contract, Datatype, Limits, Reason, Refusal};
 
 use super::{decode, peek_model};
 use crate::dialect::fixtures::{contract, elements, ident, limits, repeatable, same, singles, text, tiny};
-use crate::dialect::{AskedOutput, Decoded};
+use crate::dialect::{AskedOutput, Decoded, Memory};
 use crate::messages::infer::{
     InferParameter, InferRequestedOutputTensor, InferTensor, InferTensorContents, ModelInferRequest, ParameterChoice,
 };
@@ -17,7 +17,8 @@ fn decoded(contract: &Contract, message: &[u8]) -> Result<Decoded, Refusal> {
 }
 
 fn decoded_within(contract: &Contract, message: &[u8], limits: &Limits) -> Result<Decoded, Refusal> {
-    decode(&Bytes::copy_from_slice(message), contract, limits).map_err(|undecodable| undecodable.refusal)
+    decode(&Bytes::copy_from_slice(message), contract, limits, &mut Memory::default())
+        .map_err(|undecodable| undecodable.refusal)
 }
 
 fn sent(contract: &Contract, request: &ModelInferRequest) -> Result<Decoded, Refusal> {
@@ -67,7 +68,7 @@ fn field(number: u8, content: &[u8]) -> Vec<u8> {
 #[test]
 fn raw_tensors_stay_where_they_are() {
     let message = Bytes::from(raw(&tiny(), &[1, 4], &singles(&[1.0, 2.0, 3.0, 4.0])).encode_to_vec());
-    let decoded = decode(&message, &tiny(), &limits()).expect("good");
+    let decoded = decode(&message, &tiny(), &limits(), &mut Memory::default()).expect("good");
     let tensor = decoded.inputs[0].as_ref().expect("given");
     assert_eq!(tensor.data, singles(&[1.0, 2.0, 3.0, 4.0]));
     assert!(message.as_ptr_range().contains(&tensor.data.as_ptr()));
@@ -78,7 +79,7 @@ fn raw_tensors_stay_where_they_are() {
 fn packed_floats_stay_where_they_are() {
     let contents = InferTensorContents { fp32_contents: vec![1.0, 2.0, 3.0, 4.0], ..Default::default() };
     let message = Bytes::from(typed(&tiny(), &[1, 4], contents).encode_to_vec());
-    let decoded = decode(&message, &tiny(), &limits()).expect("good");
+    let decoded = decode(&message, &tiny(), &limits(), &mut Memory::default()).expect("good");
     let tensor = decoded.inputs[0].as_ref().expect("given");
     assert_eq!(tensor.data, singles(&[1.0, 2.0, 3.0, 4.0]));
     assert!(message.as_ptr_range().contains(&tensor.data.as_ptr()));

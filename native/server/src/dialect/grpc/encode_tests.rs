@@ -12,7 +12,8 @@ use crate::messages::infer::{InferParameter, InferTensor, ModelInferResponse, Pa
 
 fn encoded(reply: &Reply, asked: &Asked, contract: &Contract) -> Vec<u8> {
     let mut payload = Payload::default();
-    encode(reply, asked, &Named { contract, letterhead: &Letterhead::new(contract, "12") }, &limits(), &mut payload).expect("within limits");
+    encode(reply, asked, &Named { contract, letterhead: &Letterhead::new(contract, "12") }, &limits(), &mut payload)
+        .expect("within limits");
     let copy = |piece| match piece {
         Piece::Copied(bytes) => bytes.to_vec(),
         Piece::Shared(bytes) => bytes.to_vec(),

@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use servekit_core::{Contract, Inputs, Limits, Reason};
+use smallvec::SmallVec;
 
+use super::input::{Draft, Values};
+use super::lead::Lead;
 use super::length::{JsonLength, Parts};
 use super::raw;
+use crate::dialect::memory::{Memory, Outline, Region};
 use crate::dialect::parameters::{self, Meaning, Value, check_count};
 use crate::dialect::{
     Asked, AskedOutput, Decoded, Place, Undecodable, given_twice, long_id, output_index, too_many_tensors,
@@ -23,11 +27,18 @@ pub(crate) fn decode(
     json_length: JsonLength<'_>,
     contract: &Contract,
     limits: &Limits,
+    memory: &mut Memory,
 ) -> Result<Decoded, Undecodable> {
     let parts = json_length.parts(body.len()).map_err(|fault| Undecodable::new(*fault, None))?;
     let (json, binary_at) = match parts {
         Parts::Json => (&body[..], None),
-        Parts::Split(length) => (&body[..length], Some(length)),
+        Parts::Split(length) => {
+            let known = memory.binary.as_ref().filter(|outline| outline.first_at() == Some(length));
+            if let Some(outline) = known.filter(|outline| outline.fits(body)) {
+                return outline.decode(body, contract, limits).map_err(|fault| Undecodable::new(*fault, None));
+            }
+            (&body[..length], Some(length))
+        }
         Parts::Raw => return raw::decode(body, contract, limits).map_err(|fault| Undecodable::new(*fault, None)),
     };
     let mut envelope = Envelope {
@@ -39,11 +50,18 @@ pub(crate) fn decode(
         inputs: contract.inputs.iter().map(|_| None).collect(),
         timeout: None,
         asked: Asked::default(),
+        lead: &mut memory.lead,
+        leads: false,
+        regions: SmallVec::new(),
     };
     match envelope.read().and_then(|()| envelope.rows()) {
         Ok(rows) => {
-            let Envelope { inputs, timeout, asked, .. } = envelope;
-            Ok(Decoded { rows, overrides: contract.overrides(&inputs), inputs, timeout, asked })
+            let Envelope { inputs, timeout, asked, regions, .. } = envelope;
+            let decoded = Decoded { rows, overrides: contract.overrides(&inputs), inputs, timeout, asked };
+            if !regions.is_empty() {
+                Outline::remember(&mut memory.binary, body, &regions, &decoded);
+            }
+            Ok(decoded)
         }
         Err(fault) => Err(Undecodable::new(*fault, envelope.asked.id.as_deref())),
     }
@@ -60,6 +78,11 @@ pub(super) struct Envelope<'a> {
     pub(super) inputs: Inputs,
     timeout: Option<Duration>,
     asked: Asked,
+    pub(super) lead: &'a mut Option<Box<Lead>>,
+    /// Nothing but inputs was read so far.
+    pub(super) leads: bool,
+    /// Of the inputs that lie in the body as they are.
+    pub(super) regions: SmallVec<[Region; 2]>,
 }
 
 const ID: u32 = 0;
@@ -75,18 +98,19 @@ known_keys!(output_key: "name" => NAME, "parameters" => PARAMETERS);
 
 impl<'a> Envelope<'a> {
     fn read(&mut self) -> Result<(), Fault> {
-        if self.scanner.peek() != b'{' {
-            let misfit = self.scanner.misfit("request", "one JSON object is");
-            if misfit.reason == Reason::BadField {
-                self.scanner.finish()?;
+        let known =
+            self.lead.as_ref().and_then(|lead| Some((lead.recall(&mut self.scanner, self.contract)?, lead.keys)));
+        let (mut members, mut has_inputs) = match known {
+            Some((draft, keys)) => {
+                self.resume(draft, keys)?;
+                (Members::behind(1 << INPUTS), true)
             }
-            return Err(misfit);
-        }
-        let mut members = Members::open(&mut self.scanner)?;
-        let mut has_inputs = false;
+            None => (self.open()?, false),
+        };
         while let Some(key) = members.next(&mut self.scanner, request_key)? {
             match key {
                 Key::Known(INPUTS) => {
+                    self.leads = members.seen() == Some(1 << INPUTS);
                     self.inputs()?;
                     has_inputs = true;
                 }
@@ -109,6 +133,25 @@ impl<'a> Envelope<'a> {
             return Err(missing(Place::Request, "inputs", "an array is"));
         }
         Ok(())
+    }
+
+    /// Enters the request.
+    fn open(&mut self) -> Result<Members<'a>, Fault> {
+        if self.scanner.peek() != b'{' {
+            let misfit = self.scanner.misfit("request", "one JSON object is");
+            if misfit.reason == Reason::BadField {
+                self.scanner.finish()?;
+            }
+            return Err(misfit);
+        }
+        Members::open(&mut self.scanner)
+    }
+
+    /// Reads the values of the first input, whose head is known by now, and the inputs behind it.
+    fn resume(&mut self, mut draft: Draft<'a>, keys: u32) -> Result<(), Fault> {
+        draft.values = Values::Read(self.values(&draft)?);
+        self.members(Members::behind(keys), draft)?;
+        self.inputs_from(1)
     }
 
     /// Checks what the whole request must hold, and counts its rows.
@@ -149,7 +192,11 @@ impl<'a> Envelope<'a> {
             return Err(self.scanner.misfit("Unable to parse 'inputs'", "an array is"));
         }
         self.scanner.open()?;
-        let mut count = 0;
+        self.inputs_from(0)
+    }
+
+    /// Reads the inputs behind so many others.
+    fn inputs_from(&mut self, mut count: usize) -> Result<(), Fault> {
         while self.scanner.element(count == 0)? {
             count += 1;
             if count as u64 > self.limits.request_tensors_max {

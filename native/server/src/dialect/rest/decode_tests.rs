@@ -6,7 +6,7 @@ use servekit_core::{Axis, Batching, Contract, Limits, Reason, Refusal};
 
 use super::{JsonLength, decode};
 use crate::dialect::fixtures::{Spec, contract, elements, ident, limits, repeatable, same, singles, text, tiny};
-use crate::dialect::{Asked, AskedOutput, Decoded};
+use crate::dialect::{Asked, AskedOutput, Decoded, Memory};
 
 fn json(contract: &Contract, body: &str) -> Result<Decoded, Refusal> {
     json_within(contract, body.as_bytes(), &limits())
@@ -14,7 +14,8 @@ fn json(contract: &Contract, body: &str) -> Result<Decoded, Refusal> {
 
 fn json_within(contract: &Contract, body: &[u8], limits: &Limits) -> Result<Decoded, Refusal> {
     let body = Bytes::copy_from_slice(body);
-    decode(&body, JsonLength::Absent, contract, limits).map_err(|undecodable| undecodable.refusal)
+    decode(&body, JsonLength::Absent, contract, limits, &mut Memory::default())
+        .map_err(|undecodable| undecodable.refusal)
 }
 
 /// A body of JSON and what follows it; the length is that of the JSON.
@@ -24,7 +25,8 @@ fn binary(contract: &Contract, json: &str, tail: &[u8]) -> Result<Decoded, Refus
 
 fn with_length(contract: &Contract, length: &str, body: &[u8]) -> Result<Decoded, Refusal> {
     let body = Bytes::copy_from_slice(body);
-    decode(&body, JsonLength::Given(length.as_bytes()), contract, &limits()).map_err(|undecodable| undecodable.refusal)
+    decode(&body, JsonLength::Given(length.as_bytes()), contract, &limits(), &mut Memory::default())
+        .map_err(|undecodable| undecodable.refusal)
 }
 
 fn reason(result: Result<Decoded, Refusal>) -> Result<(), Reason> {
@@ -276,7 +278,9 @@ fn the_json_length_is_a_number_within_the_body() {
     assert_eq!(JsonLength::from_values(values.into_iter()), JsonLength::Repeated);
     assert_eq!(JsonLength::from_values(std::iter::empty()), JsonLength::Absent);
     let refusal =
-        decode(&Bytes::from_static(GOOD.as_bytes()), JsonLength::Repeated, &ident(), &limits()).unwrap_err().refusal;
+        decode(&Bytes::from_static(GOOD.as_bytes()), JsonLength::Repeated, &ident(), &limits(), &mut Memory::default())
+            .unwrap_err()
+            .refusal;
     assert_eq!(refusal.reason, Reason::BadBinaryHeader);
 }
 
@@ -337,7 +341,7 @@ fn bytes_elements_have_limits() {
         assert_eq!(reason(json_within(&contract, as_json.as_bytes(), &limits)), expected, "{texts:?}");
         let as_bytes = Bytes::from([format!("{head}}}]}}").into_bytes(), elements(&texts)].concat());
         let length = (head.len() + 3).to_string();
-        let found = decode(&as_bytes, JsonLength::Given(length.as_bytes()), &contract, &limits);
+        let found = decode(&as_bytes, JsonLength::Given(length.as_bytes()), &contract, &limits, &mut Memory::default());
         assert_eq!(reason(found.map_err(|undecodable| undecodable.refusal)), expected, "{texts:?}");
     }
 }
@@ -568,7 +572,7 @@ proptest! {
         let body = Bytes::from(body);
         let digits = length.to_string();
         for json_length in [JsonLength::Absent, JsonLength::Given(digits.as_bytes())] {
-            let _ = decode(&body, json_length, &ident(), &limits());
+            let _ = decode(&body, json_length, &ident(), &limits(), &mut Memory::default());
         }
     }
 }

@@ -6,7 +6,7 @@ use servekit_wire::{Payload, Piece};
 
 use super::{JsonLength, RestKind, decode, encode};
 use crate::dialect::fixtures::{contract, elements, labelled, limits, repeatable, reply, same, singles, tensor, tiny};
-use crate::dialect::{Asked, AskedOutput, Letterhead, Named};
+use crate::dialect::{Asked, AskedOutput, Letterhead, Memory, Named};
 
 fn bytes(payload: &Payload) -> Vec<u8> {
     let copy = |piece| match piece {
@@ -18,7 +18,9 @@ fn bytes(payload: &Payload) -> Vec<u8> {
 
 fn encoded(reply: &Reply, asked: &Asked, contract: &Contract) -> (RestKind, Vec<u8>) {
     let mut payload = Payload::default();
-    let kind = encode(reply, asked, &Named { contract, letterhead: &Letterhead::new(contract, "1") }, &limits(), &mut payload).expect("within limits");
+    let kind =
+        encode(reply, asked, &Named { contract, letterhead: &Letterhead::new(contract, "1") }, &limits(), &mut payload)
+            .expect("within limits");
     (kind, bytes(&payload))
 }
 
@@ -93,8 +95,14 @@ fn large_tensors_are_shared() {
     let reply = reply([tensor("FP32", &[1_000], vec![7; 4_000])]);
     let mut payload = Payload::default();
     let asked = Asked { binary_all: true, ..Asked::default() };
-    encode(&reply, &asked, &Named { contract: &contract, letterhead: &Letterhead::new(&contract, "1") }, &limits(), &mut payload)
-        .expect("within limits");
+    encode(
+        &reply,
+        &asked,
+        &Named { contract: &contract, letterhead: &Letterhead::new(&contract, "1") },
+        &limits(),
+        &mut payload,
+    )
+    .expect("within limits");
     let shared = payload
         .pieces()
         .any(|piece| matches!(piece, Piece::Shared(bytes) if bytes.as_ptr() == reply.outputs[0].data.as_ptr()));
@@ -199,7 +207,7 @@ proptest! {
         let head = head.replacen("\"outputs\"", "\"inputs\"", 1).replacen("\"name\":\"y\"", "\"name\":\"x\"", 1);
         let request = Bytes::from([head.as_bytes(), &body[length..]].concat());
         let digits = head.len().to_string();
-        let decoded = decode(&request, JsonLength::Given(digits.as_bytes()), &contract, &limits())
+        let decoded = decode(&request, JsonLength::Given(digits.as_bytes()), &contract, &limits(), &mut Memory::default())
             .map_err(|undecodable| TestCaseError::fail(undecodable.refusal.to_string()))?;
         let found = decoded.inputs[0].as_ref().expect("given");
         prop_assert_eq!(decoded.rows as usize, rows);

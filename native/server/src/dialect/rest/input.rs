@@ -1,10 +1,11 @@
 //! One element of `inputs`. Its members come in any order: values that come before what they need wait as text.
 
 use bytes::Bytes;
-use servekit_core::{Datatype, Reason, Shape, Tensor, element_count, quoted};
+use servekit_core::{Datatype, Reason, Shape, Tensor, TensorSpec, element_count, quoted};
 
 use super::decode::{Envelope, for_each_parameter, missing, name};
 use crate::dialect::elements::{check_bytes, check_element_count, from_base64};
+use crate::dialect::memory::Region;
 use crate::dialect::parameters::Meaning;
 use crate::dialect::{Place, given_twice, input_index};
 use crate::json::{Fault, Key, Members, Target, fault, integer, known_keys, read_values};
@@ -20,34 +21,31 @@ known_keys!(
 );
 
 /// An input while it is read.
-struct Draft<'c> {
+pub(super) struct Draft<'c> {
     place: Place<'c>,
     /// Its place in the contract.
-    index: Option<usize>,
-    shape: Option<Shape>,
+    pub(super) index: Option<usize>,
+    pub(super) shape: Option<Shape>,
     datatype: Option<Datatype>,
     /// Name, datatype and shape are there and fit the contract.
     checked: bool,
-    values: Values,
+    pub(super) values: Values,
     binary_bytes: Option<u64>,
     base64: bool,
 }
 
-enum Values {
+pub(super) enum Values {
     Absent,
     /// To be read later: where they begin.
     Waiting(usize),
     Read(Bytes),
 }
 
-impl Envelope<'_> {
-    /// Reads the input under the cursor and puts it into its place.
-    pub(super) fn input(&mut self, position: usize) -> Result<(), Fault> {
-        let place = Place::Input(position, None);
-        if self.scanner.peek() != b'{' {
-            return Err(self.scanner.misfit(&format!("{place}: Unable to parse 'inputs'"), "an object is"));
-        }
-        let mut draft = Draft {
+impl<'c> Draft<'c> {
+    /// That of an input of which nothing else is known.
+    #[inline]
+    pub(super) fn new(place: Place<'c>) -> Self {
+        Self {
             place,
             index: None,
             shape: None,
@@ -56,9 +54,41 @@ impl Envelope<'_> {
             values: Values::Absent,
             binary_bytes: None,
             base64: false,
-        };
+        }
+    }
+
+    /// That of the first input, whose head is as the contract wants it.
+    #[inline]
+    pub(super) fn with_head(spec: &'c TensorSpec, index: usize, shape: Shape) -> Self {
+        Self {
+            index: Some(index),
+            shape: Some(shape),
+            datatype: Some(spec.datatype),
+            checked: true,
+            ..Self::new(Place::Input(0, Some(&spec.name)))
+        }
+    }
+
+    /// Whether this is the first input, and only its head was read.
+    fn leads(&self) -> bool {
+        matches!(self.place, Place::Input(0, _)) && self.binary_bytes.is_none() && !self.base64
+    }
+}
+
+impl<'a> Envelope<'a> {
+    /// Reads the input under the cursor and puts it into its place.
+    pub(super) fn input(&mut self, position: usize) -> Result<(), Fault> {
+        let place = Place::Input(position, None);
+        if self.scanner.peek() != b'{' {
+            return Err(self.scanner.misfit(&format!("{place}: Unable to parse 'inputs'"), "an object is"));
+        }
+        let members = Members::open(&mut self.scanner)?;
+        self.members(members, Draft::new(place))
+    }
+
+    /// Reads what is left of an input.
+    pub(super) fn members(&mut self, mut members: Members<'a>, mut draft: Draft<'a>) -> Result<(), Fault> {
         let contract = self.contract;
-        let mut members = Members::open(&mut self.scanner)?;
         while let Some(key) = members.next(&mut self.scanner, input_key)? {
             match key {
                 Key::Known(NAME) => {
@@ -68,12 +98,14 @@ impl Envelope<'_> {
                     if self.inputs[index].is_some() {
                         return Err(given_twice("input", name));
                     }
-                    draft.place = Place::Input(position, Some(name));
+                    if let Place::Input(_, known) = &mut draft.place {
+                        *known = Some(name);
+                    }
                     draft.index = Some(index);
                 }
                 Key::Known(SHAPE) => draft.shape = Some(self.shape(draft.place)?),
                 Key::Known(DATATYPE) => draft.datatype = Some(self.datatype(&draft)?),
-                Key::Known(DATA) => self.data(&mut draft)?,
+                Key::Known(DATA) => self.data(&mut draft, members.seen())?,
                 Key::Known(_) => for_each_parameter(&mut self.scanner, draft.place, |meaning| match meaning {
                     Meaning::BinarySize(bytes) => draft.binary_bytes = Some(bytes),
                     Meaning::Base64 => draft.base64 = true,
@@ -134,9 +166,13 @@ impl Envelope<'_> {
         })
     }
 
-    fn data(&mut self, draft: &mut Draft<'_>) -> Result<(), Fault> {
+    fn data(&mut self, draft: &mut Draft<'_>, keys: Option<u32>) -> Result<(), Fault> {
         if draft.index.is_some() && draft.shape.is_some() && draft.datatype.is_some() {
             self.check(draft)?;
+            if let Some(keys) = keys.filter(|_| self.leads && draft.leads()) {
+                let text = self.scanner.slice(0..self.scanner.position());
+                self.lead.get_or_insert_default().remember(text, keys, draft);
+            }
             draft.values = Values::Read(self.values(draft)?);
         } else {
             // Numbers are checked when they are read.
@@ -159,7 +195,7 @@ impl Envelope<'_> {
     }
 
     /// Reads the values under the cursor; the head was checked.
-    fn values(&mut self, draft: &Draft<'_>) -> Result<Bytes, Fault> {
+    pub(super) fn values(&mut self, draft: &Draft<'_>) -> Result<Bytes, Fault> {
         let spec = &self.contract.inputs[draft.index.unwrap_or_default()];
         let shape = draft.shape.as_deref().unwrap_or_default();
         if spec.datatype == Datatype::Bytes {
@@ -223,6 +259,10 @@ impl Envelope<'_> {
             return Err(fault(Reason::BinaryLength, text));
         }
         let end = start + size as usize;
+        // Elements in base64 become others.
+        if !(draft.base64 && spec.datatype == Datatype::Bytes) {
+            self.regions.push(Region { input: index, start, end });
+        }
         let data = self.body.slice(start..end);
         self.binary_at = Some(end);
         check_bytes(self.contract, index, shape, &data, self.limits)?;

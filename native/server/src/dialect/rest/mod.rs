@@ -3,6 +3,7 @@
 mod decode;
 mod encode;
 mod input;
+mod lead;
 mod length;
 mod raw;
 
@@ -12,6 +13,7 @@ mod decode_tests;
 mod encode_tests;
 
 pub(crate) use decode::decode;
-pub(in crate::dialect) use encode::{labels_text, letterhead, title};
 pub(crate) use encode::{RestKind, encode};
+pub(in crate::dialect) use encode::{labels_text, letterhead, title};
+pub(in crate::dialect) use lead::Lead;
 pub(crate) use length::JsonLength;

@@ -1,0 +1,133 @@
+//! What the last requests to a model looked like. Clients say the same again and again, and only the numbers differ.
+//!
+//! A memory decides nothing. It holds bytes that were read and found right, and what they meant. The same bytes mean the
+//! same again, and whatever surrounds them is read as ever.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use servekit_core::{Contract, Datatype, Inputs, Limits, Shape, Tensor};
+use smallvec::SmallVec;
+
+use super::elements::check_bytes;
+use super::rest::Lead;
+use super::{Asked, Decoded};
+use crate::json::Fault;
+
+/// Nothing is remembered of requests that say more than this around their tensors.
+pub(super) const TEXT_BYTES_MAX: usize = 4 << 10;
+
+/// Of one model version on one shard.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// The listing under which the rest was read.
+    generation: u64,
+    /// JSON with its values in it.
+    pub(super) lead: Option<Box<Lead>>,
+    /// JSON with its tensors behind it.
+    pub(super) binary: Option<Box<Outline>>,
+    /// A message of gRPC.
+    pub(super) message: Option<Box<Outline>>,
+}
+
+impl Memory {
+    /// The memory under this listing: forgets everything where it is another one, as names may mean other versions now.
+    pub(crate) fn under(&mut self, generation: u64) -> &mut Self {
+        if self.generation != generation {
+            *self = Self { generation, ..Self::default() };
+        }
+        self
+    }
+
+    /// Whether a message is the last one again but for its tensors, and so meant for the same model.
+    pub(crate) fn knows_message(&self, message: &[u8]) -> bool {
+        self.message.as_ref().is_some_and(|outline| outline.fits(message))
+    }
+}
+
+/// Where an input's tensor lies in a body.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Region {
+    pub(super) input: usize,
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+/// A request that was right, without its tensors, which lie in its body as they are.
+#[derive(Debug)]
+pub(super) struct Outline {
+    body_bytes: usize,
+    /// Everything around the tensors.
+    text: Vec<u8>,
+    tensors: SmallVec<[(Region, Datatype, Shape); 2]>,
+    rows: u32,
+    overrides: bool,
+    timeout: Option<Duration>,
+    asked: Asked,
+}
+
+impl Outline {
+    /// Puts a request in place of what was remembered, unless it is too long, names its own id, which will not come again,
+    /// or has tensors that do not lie in its body as they are. `regions` are in the order in which they were checked.
+    #[inline(never)]
+    pub(super) fn remember(memory: &mut Option<Box<Self>>, body: &[u8], regions: &[Region], decoded: &Decoded) {
+        if let Some(outline) = Self::new(body, regions, decoded) {
+            *memory = Some(outline);
+        }
+    }
+
+    fn new(body: &[u8], regions: &[Region], decoded: &Decoded) -> Option<Box<Self>> {
+        let given = decoded.inputs.iter().flatten().count();
+        let tensor_bytes: usize = regions.iter().map(|region| region.end - region.start).sum();
+        if decoded.asked.id.is_some() || regions.len() != given || body.len() - tensor_bytes > TEXT_BYTES_MAX {
+            return None;
+        }
+        let mut text = Vec::with_capacity(body.len() - tensor_bytes);
+        let (mut tensors, mut from) = (SmallVec::new(), 0);
+        for region in regions {
+            let tensor = decoded.inputs[region.input].as_ref()?;
+            text.extend_from_slice(&body[from..region.start]);
+            tensors.push((*region, tensor.datatype, tensor.shape.clone()));
+            from = region.end;
+        }
+        text.extend_from_slice(&body[from..]);
+        let &Decoded { rows, overrides, timeout, ref asked, .. } = decoded;
+        Some(Box::new(Self { body_bytes: body.len(), text, tensors, rows, overrides, timeout, asked: asked.clone() }))
+    }
+
+    /// Whether this is the same request but for the bytes of its tensors.
+    pub(super) fn fits(&self, body: &[u8]) -> bool {
+        if body.len() != self.body_bytes {
+            return false;
+        }
+        let (mut text, mut from) = (&self.text[..], 0);
+        for (region, ..) in &self.tensors {
+            let (before, behind) = text.split_at(region.start - from);
+            if body[from..region.start] != *before {
+                return false;
+            }
+            (text, from) = (behind, region.end);
+        }
+        body[from..] == *text
+    }
+
+    /// Where the first tensor begins.
+    pub(super) fn first_at(&self) -> Option<usize> {
+        self.tensors.first().map(|(region, ..)| region.start)
+    }
+
+    /// What a body means that fits. Only its tensors can be wrong.
+    pub(super) fn decode(&self, body: &Bytes, contract: &Contract, limits: &Limits) -> Result<Decoded, Fault> {
+        let mut inputs: Inputs = contract.inputs.iter().map(|_| None).collect();
+        for (region, datatype, shape) in &self.tensors {
+            let data = body.slice(region.start..region.end);
+            check_bytes(contract, region.input, shape, &data, limits)?;
+            inputs[region.input] = Some(Tensor { datatype: *datatype, shape: Shape::from_slice(shape), data });
+        }
+        let &Self { rows, overrides, timeout, ref asked, .. } = self;
+        Ok(Decoded { inputs, rows, overrides, timeout, asked: asked.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests;

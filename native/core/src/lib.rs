@@ -11,6 +11,7 @@ mod contract;
 mod counters;
 mod datatype;
 mod execute;
+mod health;
 mod limits;
 mod model;
 mod refusal;
@@ -33,6 +34,7 @@ pub use counters::{
 };
 pub use datatype::Datatype;
 pub use execute::execute;
+pub use health::{Health, Verdict as HealthVerdict};
 pub use limits::Limits;
 pub use model::{Executor, Model, RunFailure, RunOutputs};
 pub use refusal::{Entry, GrpcCode, Reason, Refusal, quoted};

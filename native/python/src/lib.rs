@@ -6,6 +6,7 @@ mod errors;
 mod loading;
 mod runtime;
 mod server;
+mod watch;
 
 use mimalloc::MiMalloc;
 use pyo3::prelude::*;

@@ -23,7 +23,8 @@ const PLATFORM: &str = "onnxruntime_onnx";
 pub struct Loader {
     environment: Environment,
     settings: Settings,
-    limits: Limits,
+    /// Effective limits.
+    pub limits: Limits,
     /// Cores and threads.
     pub plan: CorePlan,
 }

@@ -1,19 +1,21 @@
-//! A running server: the data plane, the engine, and the control thread that brings models from one to the other.
+//! A running server: the data plane, the engine, and the control threads that bring models from one to the other.
 
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use servekit_engine::LoadedModel;
-use servekit_server::core::{Reason, Refusal};
+use servekit_server::core::{Limits, Reason, Refusal};
 use servekit_server::{Absence, AccessLog, DataPorts, LogKind, Server};
 
 use crate::config::{self, Config};
 use crate::errors::Error;
 use crate::loading::{Loader, check_absolute, tell};
+use crate::watch::{WATCH_INTERVAL, Watched};
 
-/// How often runs are looked through for those that take too long.
-const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// Loads yield to requests.
 const CONTROL_NICENESS: i32 = 10;
 
@@ -21,12 +23,12 @@ const CONTROL_NICENESS: i32 = 10;
 pub struct Runtime {
     /// The data plane.
     pub server: Server,
-    loader: Loader,
+    loader: Arc<Loader>,
     progress: Mutex<Progress>,
     /// Rung when `progress` changes.
     changed: Condvar,
-    /// Held during a load, so that the limit on loads at once holds: one.
-    loading: Mutex<()>,
+    /// In service. Locked by control threads only; a look at all of them may take as long as their test rows.
+    watched: Mutex<Vec<Watched>>,
 }
 
 #[derive(Default)]
@@ -36,38 +38,26 @@ struct Progress {
     /// Why the ports do not listen although they should.
     listen_error: Option<String>,
     is_stopped: bool,
-    watched: Vec<Watched>,
-}
-
-/// A served model whose runs are bounded.
-struct Watched {
-    name: String,
-    version: String,
-    model: std::sync::Weak<LoadedModel>,
-    run_max: Duration,
+    /// Loads under way.
+    loads: u64,
 }
 
 impl Runtime {
-    /// Binds all sockets and starts all threads; models are loaded by one of them.
+    /// Binds all sockets and starts all threads; models are loaded by some of them.
     ///
     /// # Errors
     /// `Config` or `Bind`.
     pub fn start(config: Config) -> Result<Arc<Self>, Error> {
         config.models.iter().try_for_each(|model| check_absolute(&model.path))?;
-        let loader = Loader::open(&config)?;
+        let loader = Arc::new(Loader::open(&config)?);
         let server = Server::bind(server_config(&config, &loader)).map_err(|error| Error::Bind(error.to_string()))?;
         for model in &config.models {
             server.announce(&model.name, &model.version, model.required, Absence::Loading);
         }
-        let runtime = Arc::new(Self {
-            server,
-            loader,
-            progress: Mutex::default(),
-            changed: Condvar::new(),
-            loading: Mutex::new(()),
-        });
+        let (progress, changed, watched) = (Mutex::default(), Condvar::new(), Mutex::default());
+        let runtime = Arc::new(Self { server, loader, progress, changed, watched });
         let starting = Arc::clone(&runtime);
-        spawn("servekit-control", move || starting.start_up(&config.models))?;
+        spawn("servekit-control", move || starting.start_up(config.models))?;
         let watching = Arc::downgrade(&runtime);
         spawn("servekit-watch", move || {
             while let Some(runtime) = watching.upgrade() {
@@ -82,6 +72,11 @@ impl Runtime {
     /// The core plan, for snapshots.
     pub fn plan(&self) -> &servekit_engine::CorePlan {
         &self.loader.plan
+    }
+
+    /// Effective limits.
+    pub fn limits(&self) -> &Limits {
+        &self.loader.limits
     }
 
     /// Waits until every start-up model is ready or failed; false where it takes longer.
@@ -109,8 +104,16 @@ impl Runtime {
 
     /// Ends the serving of one version; requests that were accepted are answered.
     pub fn unload(&self, name: &str, version: &str) {
+        self.watched().retain(|watched| !watched.is(name, version));
         self.server.retract(name, version);
-        self.progress().watched.retain(|watched| (watched.name.as_str(), watched.version.as_str()) != (name, version));
+    }
+
+    /// Puts a loaded model into service.
+    ///
+    /// # Errors
+    /// Where it cannot have its lanes.
+    pub fn publish(&self, model: &config::Model, loaded: &Arc<LoadedModel>) -> Result<(), Refusal> {
+        self.server.publish(self.loader.serve(model, Arc::clone(loaded)))
     }
 
     /// Ends everything at once.
@@ -120,24 +123,25 @@ impl Runtime {
         self.server.stop();
     }
 
-    fn start_up(&self, models: &[config::Model]) {
-        let mut ready = 0;
-        for model in models {
-            if self.progress().is_stopped {
-                return;
+    /// Loads the start-up models, as many at once as may be, and opens the ports.
+    fn start_up(&self, models: Vec<config::Model>) {
+        let is_any_asked = !models.is_empty();
+        let loaders = models.len().min(usize::try_from(self.limits().loads_max).unwrap_or(usize::MAX));
+        let (waiting, ready) = (Mutex::new(VecDeque::from(models)), Mutex::new(0_usize));
+        thread::scope(|scope| {
+            for _ in 0..loaders {
+                scope.spawn(|| {
+                    yield_to_requests();
+                    while let Some(model) = locked(&waiting).pop_front() {
+                        if self.progress().is_stopped {
+                            return;
+                        }
+                        *locked(&ready) += usize::from(self.start_one(&model));
+                    }
+                });
             }
-            match self.bring(model) {
-                Ok(()) => ready += 1,
-                Err(refusal) => {
-                    let failed = Absence::Failed {
-                        label: refusal.reason.entry().label.into(),
-                        reason: refusal.text.into_owned().into(),
-                    };
-                    self.server.announce(&model.name, &model.version, model.required, failed);
-                }
-            }
-        }
-        let is_serving = ready > 0 || models.is_empty();
+        });
+        let is_serving = !is_any_asked || *locked(&ready) > 0;
         if is_serving && let Err(error) = self.server.listen() {
             self.progress().listen_error = Some(error.to_string());
         }
@@ -145,42 +149,83 @@ impl Runtime {
         self.changed.notify_all();
     }
 
+    fn start_one(&self, model: &config::Model) -> bool {
+        let Err(refusal) = self.bring(model) else { return true };
+        let label = refusal.reason.entry().label.into();
+        let failed = Absence::Failed { label, reason: refusal.text.into_owned().into() };
+        self.server.announce(&model.name, &model.version, model.required, failed);
+        false
+    }
+
     fn bring(&self, model: &config::Model) -> Result<(), Refusal> {
-        let _one_at_a_time = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
-        let load = std::panic::AssertUnwindSafe(|| self.loader.load(model));
-        let loaded = std::panic::catch_unwind(load).unwrap_or_else(|_| {
-            let text = format!("the load of model '{}' failed by a defect, please report it", model.name);
-            Err(Refusal::new(Reason::Internal, text))
-        })?;
-        let watched = Watched {
-            name: model.name.clone(),
-            version: model.version.clone(),
-            model: Arc::downgrade(&loaded),
-            run_max: self.loader.run_max(loaded.description()),
-        };
-        self.server.publish(self.loader.serve(model, loaded))?;
-        self.progress().watched.push(watched);
+        let loaded = self.load_in_time(model)?;
+        self.publish(model, &loaded)?;
+        let run_max = self.loader.run_max(loaded.description());
+        let mut watched = self.watched();
+        watched.retain(|watched| !watched.is(&model.name, &model.version));
+        watched.push(Watched::new(model.clone(), loaded, run_max));
         Ok(())
     }
 
-    /// Waits one interval, then stops runs that have taken too long. True when the server has stopped.
+    /// Loads on a thread of its own, once there is room for one more load; a load that takes too long is not waited for,
+    /// and what it gives in the end is dropped.
+    fn load_in_time(&self, model: &config::Model) -> Result<Arc<LoadedModel>, Refusal> {
+        let full = |progress: &mut Progress| progress.loads >= self.limits().loads_max;
+        let waited = self.changed.wait_while(self.progress(), full);
+        waited.unwrap_or_else(PoisonError::into_inner).loads += 1;
+        let outcome = self.load_on_thread(model);
+        self.progress().loads -= 1;
+        self.changed.notify_all();
+        outcome
+    }
+
+    fn load_on_thread(&self, model: &config::Model) -> Result<Arc<LoadedModel>, Refusal> {
+        let defect = |what: &str| {
+            let text = format!("the load of model '{}' failed by a defect ({what}), please report it", model.name);
+            Refusal::new(Reason::Internal, text)
+        };
+        let (sender, receiver) = sync_channel(1);
+        let (loader, settings) = (Arc::clone(&self.loader), model.clone());
+        let work = move || {
+            let loaded = catch_unwind(AssertUnwindSafe(|| loader.load(&settings)));
+            // Nobody listens any more where it took too long.
+            let _late = sender.send(loaded);
+        };
+        spawn("servekit-load", work).map_err(|_| defect("no thread"))?;
+        let load_ms_max = self.limits().load_ms_max;
+        match receiver.recv_timeout(Duration::from_millis(load_ms_max)) {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => Err(defect("panic")),
+            Err(RecvTimeoutError::Timeout) => {
+                let text = format!(
+                    "load of '{}' took {load_ms_max} ms, at most {load_ms_max} are allowed; raise load_ms_max",
+                    model.name
+                );
+                Err(Refusal::new(Reason::LoadTimeout, text))
+            }
+        }
+    }
+
+    /// Waits one interval, then looks after all models. True when the server has stopped.
     fn watch(&self) -> bool {
         let running = |progress: &mut Progress| !progress.is_stopped;
         let waited = self.changed.wait_timeout_while(self.progress(), WATCH_INTERVAL, running);
-        let (mut progress, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        progress.watched.retain(|watched| match watched.model.upgrade() {
-            Some(model) => {
-                model.stop_overdue(now, watched.run_max);
-                true
-            }
-            None => false,
-        });
-        progress.is_stopped
+        let (progress, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let is_stopped = progress.is_stopped;
+        drop(progress);
+        if !is_stopped {
+            let now = Instant::now();
+            self.watched().iter_mut().for_each(|watched| watched.look(self, now));
+        }
+        is_stopped
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.progress)
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Vec<Watched>> {
+        locked(&self.watched)
     }
 }
 
@@ -188,6 +233,10 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn server_config(config: &Config, loader: &Loader) -> servekit_server::Config {
@@ -213,10 +262,14 @@ fn server_config(config: &Config, loader: &Loader) -> servekit_server::Config {
 /// A thread that yields to those that serve.
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
     let run = move || {
-        // Where the system does not let it, loads just compete.
-        let _refused = rustix::process::setpriority_process(Some(rustix::thread::gettid()), CONTROL_NICENESS);
+        yield_to_requests();
         work();
     };
     let spawned = thread::Builder::new().name(name.into()).spawn(run);
     spawned.map(drop).map_err(|error| Error::Config(format!("no thread can be started: {error}")))
+}
+
+/// Lowers the priority of this thread; where the system does not let it, loads just compete.
+fn yield_to_requests() {
+    let _refused = rustix::process::setpriority_process(Some(rustix::thread::gettid()), CONTROL_NICENESS);
 }

@@ -1,0 +1,68 @@
+//! Looks after models in service: stops runs that take too long, and takes a model that no longer answers its own test
+//! row off until it does.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use servekit_engine::LoadedModel;
+use servekit_server::Absence;
+use servekit_server::core::{Health, HealthVerdict, Refusal};
+
+use crate::config;
+use crate::runtime::Runtime;
+
+/// How often runs are looked through for those that take too long.
+pub const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A model in service, or taken off for its failures.
+pub struct Watched {
+    settings: config::Model,
+    model: Arc<LoadedModel>,
+    run_max: Duration,
+    health: Health,
+}
+
+impl Watched {
+    /// A model that has just been put into service.
+    pub fn new(settings: config::Model, model: Arc<LoadedModel>, run_max: Duration) -> Self {
+        Self { settings, model, run_max, health: Health::Well }
+    }
+
+    /// Whether this is that version.
+    pub fn is(&self, name: &str, version: &str) -> bool {
+        self.settings.name == name && self.settings.version == version
+    }
+
+    /// Stops what takes too long, and asks the test row where that is due.
+    pub fn look(&mut self, runtime: &Runtime, now: Instant) {
+        if self.model.stop_overdue(now, self.run_max) > 0 {
+            self.health = self.health.suspect(now);
+        }
+        if !self.health.is_due(now) {
+            return;
+        }
+        let answer = self.model.probe_golden();
+        let failures_max = runtime.limits().run_failures_max;
+        let (health, verdict) = self.health.probed(answer.is_ok(), Instant::now(), failures_max);
+        self.health = health;
+        match (verdict, answer) {
+            (HealthVerdict::TakeOff, Err(refusal)) => self.take_off(runtime, refusal),
+            (HealthVerdict::PutBack, _) => self.put_back(runtime, now),
+            _ => {}
+        }
+    }
+
+    fn put_back(&mut self, runtime: &Runtime, now: Instant) {
+        if runtime.publish(&self.settings, &self.model).is_err() {
+            // No lane can be had now: it stays off, and the next probe tries again.
+            self.health = Health::failed(now);
+        }
+    }
+
+    fn take_off(&self, runtime: &Runtime, refusal: Refusal) {
+        let failed =
+            Absence::Failed { label: refusal.reason.entry().label.into(), reason: refusal.text.into_owned().into() };
+        let settings = &self.settings;
+        runtime.server.announce(&settings.name, &settings.version, settings.required, failed);
+    }
+}

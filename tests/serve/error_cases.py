@@ -305,7 +305,7 @@ RPC: list[Rpc] = [
 ARGUED = {
     "overloaded": "nobody is refused on an estimate yet: requests wait in the order in which they came",
     "loading": "the ports listen when the first models are ready or failed, and nothing loads models later yet",
-    "load_time": "nothing can end a load from outside before loads run in a process of their own",
+    "load_time": "a load is not a request; the limit's own test meets it in the log",
     "abandoned": "only a defect drops a request",
     "internal": "only a defect makes one",
 }

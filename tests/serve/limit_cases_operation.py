@@ -13,13 +13,14 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import magika
 import numpy as np
 from onnx import TensorProto, helper
 
 from tests.serve import models
 from tests.serve.limit_cases import Group, body, placed, refused, row, served, spin_message
 from tests.serve.limit_cases_time import within
-from tests.serve.process import ServerProcess
+from tests.serve.process import ServerProcess, serving
 from tests.serve.raw_frames import peer
 from tests.serve.raw_http import elapsed, get, infer, raw_connection
 
@@ -97,7 +98,20 @@ def model_name_bytes(folder: Path) -> None:
     assert "at most 8" in complaint
 
 
+def load_time(folder: Path) -> None:
+    """A real model takes a good part of a second; two at once share the processors."""
+    shipped = next(Path(magika.__file__).parent.rglob("*.onnx"))
+    with serving(shipped, environment={"SERVEKIT__LIMITS__LOAD_MS_MAX": "60000"}) as server:
+        assert server.ready["models"] == [shipped.stem]
+    with serving(shipped, environment={"SERVEKIT__LIMITS__LOAD_MS_MAX": "1"}, wait=False) as server:
+        failed = server.event("model_failed")
+        assert failed["label"] == "load_time"
+        assert "took 1 ms, at most 1 are allowed; raise load_ms_max" in failed["reason"]
+        assert server.ended() == 1
+
+
 CHECKS: dict[str, Callable[[Path], None]] = {
+    "load_ms_max": load_time,
     "model_file_bytes_max": model_file_bytes,
     "model_nodes_max": model_nodes,
     "model_tensors_max": model_tensors,

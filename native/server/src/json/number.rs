@@ -2,13 +2,27 @@
 //!
 //! Readers return `None` for whatever is not a number of their kind; whoever called finds out why, out of the hot path.
 
+use std::num::NonZeroU64;
+
 use super::byte;
 
-/// Powers of ten that a double holds exactly, and more of them than a plain number has digits.
-const POWERS: [f64; 32] = [
+/// Powers of ten, and more of them than a plain number has digits, with either sign: dividing by them gives a number its
+/// sign for nothing. A double holds those up to 1e22 exactly.
+const POWERS: [[f64; 32]; 2] = [PLUS_POWERS, negated(PLUS_POWERS)];
+
+const PLUS_POWERS: [f64; 32] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,
     1e21, 1e22, 1e23, 1e24, 1e25, 1e26, 1e27, 1e28, 1e29, 1e30, 1e31,
 ];
+
+const fn negated(mut numbers: [f64; 32]) -> [f64; 32] {
+    let mut index = 0;
+    while index < numbers.len() {
+        numbers[index] = -numbers[index];
+        index += 1;
+    }
+    numbers
+}
 
 const POWERS_OF_FEW: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
 
@@ -18,7 +32,8 @@ const PLAIN_BYTES_MAX: usize = 20;
 /// A decimal as written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Decimal {
-    minus: bool,
+    /// 1 if there is one.
+    minus: usize,
     /// All digits; meaningless where the number is not plain.
     mantissa: u64,
     /// Digits behind the point.
@@ -63,8 +78,8 @@ fn long_magnitude(digits: &[u8]) -> Option<u64> {
 
 /// The number at `start`, of any form.
 pub(super) fn decimal(bytes: &[u8], start: usize) -> Option<Decimal> {
-    let minus = byte(bytes, start) == b'-';
-    let first = start + usize::from(minus);
+    let minus = usize::from(byte(bytes, start) == b'-');
+    let first = start + minus;
     let mut mantissa = u64::from(byte(bytes, first).wrapping_sub(b'0'));
     if mantissa > 9 {
         return None;
@@ -93,78 +108,83 @@ pub(super) fn decimal(bytes: &[u8], start: usize) -> Option<Decimal> {
 
 /// Shows the number that `rest` begins with to `finish`, as (minus, mantissa, digits behind the point), if it is written as
 /// most floats are: a space in front of it at most, one digit before the point and up to 18 behind it, then at once the
-/// byte `behind`, and a few bytes more. Returns its result and the length of all that. `finish` is written out at each
+/// byte `behind`, and a few bytes more. Returns its result and what follows all that. `finish` is written out at each
 /// end of the way, so that nothing has to be carried to one place.
 #[inline(always)]
 pub(super) fn usual_decimal<T>(
     rest: &[u8],
     behind: u8,
-    finish: impl Fn(bool, u64, usize) -> Option<T>,
-) -> Option<(T, usize)> {
-    let (window, minus, lead) = usual_start(rest)?;
+    finish: impl Fn(usize, u64, usize) -> Option<T>,
+) -> Option<(T, &[u8])> {
+    let (rest, minus) = usual_start(rest)?;
+    let window = rest.first_chunk::<WINDOW_BYTES>()?;
     let first = window[0].wrapping_sub(b'0');
     if first > 9 || window[1] != b'.' {
         return None;
     }
     let first = u64::from(first);
     let word = word_at::<2>(window);
-    let count = digit_count(word);
-    if count < 8 {
+    if let Some(count) = digit_count(word) {
         if count == 0 || *window.get(2 + count)? != behind {
             return None;
         }
         let mantissa = first * POWERS_OF_FEW[count] + few_digits(word, count);
-        return Some((finish(minus, mantissa, count)?, lead + count + 3));
+        return Some((finish(minus, mantissa, count)?, rest.get(count + 3..)?));
     }
     let mantissa = first * 100_000_000 + eight_digits(word);
     if window[10] == behind {
-        return Some((finish(minus, mantissa, 8)?, lead + 11));
+        return Some((finish(minus, mantissa, 8)?, rest.get(11..)?));
     }
-    let window = rest.get(lead + 10..)?.first_chunk::<11>()?;
+    let rest = rest.get(10..)?;
+    let window = rest.first_chunk::<WINDOW_BYTES>()?;
     let word = word_at::<0>(window);
-    let count = digit_count(word);
-    if count < 8 {
+    if let Some(count) = digit_count(word) {
         if *window.get(count)? != behind {
             return None;
         }
         let mantissa = mantissa * POWERS_OF_FEW[count] + few_digits(word, count);
-        return Some((finish(minus, mantissa, 8 + count)?, lead + count + 11));
+        return Some((finish(minus, mantissa, 8 + count)?, rest.get(count + 1..)?));
     }
     let mantissa = mantissa * 100_000_000 + eight_digits(word);
     if window[8] == behind {
-        return Some((finish(minus, mantissa, 16)?, lead + 19));
+        return Some((finish(minus, mantissa, 16)?, rest.get(9..)?));
     }
     let mantissa = mantissa * 10 + digit(window[8])?;
     if window[9] == behind {
-        return Some((finish(minus, mantissa, 17)?, lead + 20));
+        return Some((finish(minus, mantissa, 17)?, rest.get(10..)?));
     }
     let mantissa = mantissa * 10 + digit(window[9])?;
-    if window[10] == behind && mantissa < 1 << 63 { Some((finish(minus, mantissa, 18)?, lead + 21)) } else { None }
+    let is_plain = window[10] == behind && mantissa < 1 << 63;
+    if is_plain { Some((finish(minus, mantissa, 18)?, rest.get(11..)?)) } else { None }
 }
 
 /// The same for an integer of less than 8 digits.
 #[inline(always)]
-pub(super) fn usual_integer(rest: &[u8], behind: u8) -> Option<(i64, usize)> {
-    let (window, minus, lead) = usual_start(rest)?;
+pub(super) fn usual_integer(rest: &[u8], behind: u8) -> Option<(i64, &[u8])> {
+    let (rest, minus) = usual_start(rest)?;
+    let window = rest.first_chunk::<WINDOW_BYTES>()?;
     let word = word_at::<0>(window);
-    let count = digit_count(word);
+    let count = digit_count(word)?;
     let is_zero_first = window[0] == b'0' && count > 1;
-    if !(1..8).contains(&count) || is_zero_first || *window.get(count)? != behind {
+    if count == 0 || is_zero_first || *window.get(count)? != behind {
         return None;
     }
     let value = few_digits(word, count) as i64;
-    Some((if minus { -value } else { value }, lead + count + 1))
+    Some((if minus == 1 { -value } else { value }, rest.get(count + 1..)?))
 }
 
-/// What follows a space and a minus, whether there was a minus, and the length of both.
+/// Bytes that are looked at together: a digit, a point, eight digits and what is behind them.
+const WINDOW_BYTES: usize = 11;
+
+/// What follows a space and a minus, at least a window, and 1 if there was a minus.
 #[inline(always)]
-fn usual_start(rest: &[u8]) -> Option<(&[u8; 11], bool, usize)> {
-    let window = rest.first_chunk::<13>()?;
-    let space = window[0] == b' ';
-    let window: &[u8; 12] = if space { window.last_chunk()? } else { window.first_chunk()? };
-    let minus = window[0] == b'-';
-    let window: &[u8; 11] = if minus { window.last_chunk()? } else { window.first_chunk()? };
-    Some((window, minus, usize::from(space) + usize::from(minus)))
+fn usual_start(rest: &[u8]) -> Option<(&[u8], usize)> {
+    if rest.len() < WINDOW_BYTES + 2 {
+        return None;
+    }
+    let rest = if rest[0] == b' ' { &rest[1..] } else { rest };
+    let minus = usize::from(rest[0] == b'-');
+    Some((&rest[minus..], minus))
 }
 
 #[inline(always)]
@@ -175,16 +195,16 @@ fn digit(character: u8) -> Option<u64> {
 
 /// Eight characters; those that are digits become 0 to 9.
 #[inline(always)]
-fn word_at<const AT: usize>(window: &[u8; 11]) -> u64 {
+fn word_at<const AT: usize>(window: &[u8; WINDOW_BYTES]) -> u64 {
     window[AT..].first_chunk().map_or(u64::MAX, |chunk| u64::from_le_bytes(*chunk) ^ 0x3030_3030_3030_3030)
 }
 
-/// How many digits a word begins with.
+/// How many digits a word begins with; `None` where it holds nothing else.
 #[inline(always)]
-fn digit_count(word: u64) -> usize {
+fn digit_count(word: u64) -> Option<usize> {
     // The sum carries only out of bytes that are no digits, so the lowest mark is true.
     let others = (word.wrapping_add(0x7676_7676_7676_7676) | word) & 0x8080_8080_8080_8080;
-    (others.trailing_zeros() / 8) as usize
+    NonZeroU64::new(others).map(|others| (others.trailing_zeros() / 8) as usize)
 }
 
 /// So many digits at the beginning of a word, fewer than 8 and at least one.
@@ -208,10 +228,9 @@ fn more_digits(bytes: &[u8], mut at: usize, mantissa: &mut u64) -> usize {
 /// Eight digits, the first in the lowest byte, as a number: pairs, then fours, then all.
 #[inline(always)]
 fn eight_digits(word: u64) -> u64 {
-    let pairs = word.wrapping_mul(10).wrapping_add(word >> 8);
-    let low = (pairs & 0x0000_00FF_0000_00FF).wrapping_mul(100 + (1_000_000 << 32));
-    let high = (pairs >> 16 & 0x0000_00FF_0000_00FF).wrapping_mul(1 + (10_000 << 32));
-    low.wrapping_add(high) >> 32
+    let pairs = word.wrapping_mul(1 + (10 << 8)) >> 8 & 0x00FF_00FF_00FF_00FF;
+    let fours = pairs.wrapping_mul(1 + (100 << 16)) >> 16 & 0x0000_FFFF_0000_FFFF;
+    fours.wrapping_mul(1 + (10_000 << 32)) >> 32
 }
 
 /// Where the exponent ends that begins at `at`.
@@ -246,19 +265,18 @@ impl Decimal {
 
 /// A plain number in single precision; `None` where the short way does not show how it rounds.
 #[inline(always)]
-pub(super) fn plain_f32(minus: bool, mantissa: u64, fraction: usize) -> Option<f32> {
-    let double = mantissa as i64 as f64 / POWERS[fraction & 31];
+pub(super) fn plain_f32(minus: usize, mantissa: u64, fraction: usize) -> Option<f32> {
+    let double = mantissa as i64 as f64 / POWERS[minus & 1][fraction & 31];
     // The double was rounded twice and is within 2 units of its last place of the true value. Unless it lies that close
     // to the middle between two singles, or on it, both round to the same single. None is beyond the normal ones.
     let beside_middle = (double.to_bits() as u32).wrapping_sub(0x1000_0000 - 4) & 0x1FFF_FFFF;
-    (beside_middle > 8).then(|| f32::from_bits((double as f32).to_bits() | u32::from(minus) << 31))
+    (beside_middle > 8).then_some(double as f32)
 }
 
 /// A plain number in double precision; `None` where the short way does not show how it rounds.
 #[inline(always)]
-pub(super) fn plain_f64(minus: bool, mantissa: u64, fraction: usize) -> Option<f64> {
-    let double = mantissa as i64 as f64 / POWERS[fraction & 31];
-    (mantissa <= 1 << 53).then(|| f64::from_bits(double.to_bits() | u64::from(minus) << 63))
+pub(super) fn plain_f64(minus: usize, mantissa: u64, fraction: usize) -> Option<f64> {
+    (mantissa <= 1 << 53).then(|| mantissa as i64 as f64 / POWERS[minus & 1][fraction & 31])
 }
 
 #[cold]

@@ -165,27 +165,23 @@ impl<E: Element> Sink for Fixed<'_, E> {
             return Err(Stop { index: first, at, end: at, is_mark: true });
         };
         let Some((last, others)) = slots.split_last_mut() else { return mark(self, bytes, at, b']') };
-        let mut rest = bytes.get(at..).unwrap_or_default();
-        let mut others = others.iter_mut();
-        let is_usual = bytes_max >= USUAL_BYTES_MAX;
-        while let Some(slot) = others.next() {
-            if is_usual && let Some((element, length)) = E::read_usual(rest, b',') {
-                (*slot, rest) = (element, rest.get(length..).unwrap_or_default());
-                continue;
-            }
+        let (mut left, mut rest) = read_usual::<E>(others, bytes.get(at..).unwrap_or_default(), bytes_max);
+        while let Some((slot, others)) = left.split_first_mut() {
             match read_unusual::<E>(bytes, bytes.len() - rest.len(), b',', bytes_max) {
                 Ok((element, end)) => (*slot, rest) = (element, bytes.get(end..).unwrap_or_default()),
                 Err(stop) => return Err(Stop { index: first + count - 2 - others.len(), ..stop }),
             }
+            (left, rest) = read_usual::<E>(others, rest, bytes_max);
         }
         self.index += count;
-        let at = bytes.len() - rest.len();
-        if is_usual && let Some((element, length)) = E::read_usual(rest, b']') {
+        if bytes_max >= USUAL_BYTES_MAX
+            && let Some((element, behind)) = E::read_usual(rest, b']')
+        {
             *last = element;
-            return Ok(at + length);
+            return Ok(bytes.len() - behind.len());
         }
-        let (element, end) =
-            read_unusual::<E>(bytes, at, b']', bytes_max).map_err(|stop| Stop { index: first + count - 1, ..stop })?;
+        let (element, end) = read_unusual::<E>(bytes, bytes.len() - rest.len(), b']', bytes_max)
+            .map_err(|stop| Stop { index: first + count - 1, ..stop })?;
         *last = element;
         Ok(end)
     }
@@ -193,6 +189,25 @@ impl<E: Element> Sink for Fixed<'_, E> {
     fn index(&self) -> usize {
         self.index
     }
+}
+
+/// Reads elements with commas behind them for as long as they are written as most are; returns what is left of both.
+#[inline(never)]
+fn read_usual<'e, 'b, E: Element>(
+    elements: &'e mut [E::Raw],
+    mut rest: &'b [u8],
+    bytes_max: usize,
+) -> (&'e mut [E::Raw], &'b [u8]) {
+    if bytes_max < USUAL_BYTES_MAX {
+        return (elements, rest);
+    }
+    let mut count = 0;
+    for slot in elements.iter_mut() {
+        let Some((element, behind)) = E::read_usual(rest, b',') else { break };
+        (*slot, rest) = (element, behind);
+        count += 1;
+    }
+    (elements.get_mut(count..).unwrap_or_default(), rest)
 }
 
 /// An element with white space around it, or of another form than most have, and the mark behind it.
@@ -274,12 +289,12 @@ trait Element {
     fn read(bytes: &[u8], at: usize) -> Option<(Self::Raw, usize)>;
 
     /// The same for the forms that most elements have, in the fewest steps: `rest` begins with it, and it has at most
-    /// `USUAL_BYTES_MAX` bytes. It must be followed at once by `behind`, whose length is counted too.
+    /// `USUAL_BYTES_MAX` bytes. It must be followed at once by `behind`; what follows that is returned too.
     #[inline(always)]
-    fn read_usual(rest: &[u8], behind: u8) -> Option<(Self::Raw, usize)> {
+    fn read_usual(rest: &[u8], behind: u8) -> Option<(Self::Raw, &[u8])> {
         let start = usize::from(byte(rest, 0) == b' ');
         let (element, end) = Self::read(rest, start)?;
-        (byte(rest, end) == behind && end <= USUAL_BYTES_MAX).then_some((element, end + 1))
+        if byte(rest, end) == behind && end <= USUAL_BYTES_MAX { Some((element, rest.get(end + 1..)?)) } else { None }
     }
 
     /// The bytes of all elements.
@@ -316,9 +331,9 @@ macro_rules! integers {
             }
 
             #[inline(always)]
-            fn read_usual(rest: &[u8], behind: u8) -> Option<(Self::Raw, usize)> {
-                let (value, length) = usual_integer(rest, behind)?;
-                Some((Self::try_from(value).ok()?.to_le_bytes(), length))
+            fn read_usual(rest: &[u8], behind: u8) -> Option<(Self::Raw, &[u8])> {
+                let (value, rest) = usual_integer(rest, behind)?;
+                Some((Self::try_from(value).ok()?.to_le_bytes(), rest))
             }
         }
     )* };
@@ -340,8 +355,8 @@ macro_rules! floats {
             }
 
             #[inline(always)]
-            fn read_usual(rest: &[u8], behind: u8) -> Option<(Self::Raw, usize)> {
-                usual_decimal(rest, behind, $plain).map(|(value, length)| (value.to_le_bytes(), length))
+            fn read_usual(rest: &[u8], behind: u8) -> Option<(Self::Raw, &[u8])> {
+                usual_decimal(rest, behind, $plain).map(|(value, rest)| (value.to_le_bytes(), rest))
             }
         }
     )* };

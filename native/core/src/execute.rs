@@ -152,8 +152,13 @@ impl Lane<'_> {
             self.report.queue += queue;
             let timing = Timing { queue, input, run, output, batch_rows: rows };
             let count = item.rows();
-            let own = if is_sole { std::mem::take(&mut outputs) } else { cut(&mut outputs, count) };
-            item.answer(Ok(Reply { outputs: own, timing }), self.answers);
+            let mut reply = Reply { outputs: Outputs::new(), timing };
+            if is_sole {
+                std::mem::swap(&mut reply.outputs, &mut outputs);
+            } else {
+                reply.outputs.extend(outputs.iter_mut().map(|output| output.take_rows(count)));
+            }
+            item.answer(Ok(reply), self.answers);
         }
         self.report.rows_max_answered = self.report.rows_max_answered.max(rows);
         None
@@ -191,13 +196,6 @@ impl Lane<'_> {
             item.answer(Err(lane_lost(&self.contract.model)), self.answers);
         }
     }
-}
-
-/// The next rows of every output.
-fn cut(outputs: &mut Outputs, rows: usize) -> Outputs {
-    let mut own = Outputs::with_capacity(outputs.len());
-    outputs.iter_mut().for_each(|output| own.push(output.take_rows(rows)));
-    own
 }
 
 fn row_rejected(model: &str, text: &str) -> Refusal {

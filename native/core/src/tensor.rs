@@ -11,10 +11,16 @@ pub type Shape = SmallVec<[i64; 4]>;
 /// Number of elements of a shape; `None` where it does not fit 64 bits or an axis is negative.
 #[must_use]
 pub fn element_count(shape: &[i64]) -> Option<u64> {
-    if shape.contains(&0) {
-        return shape.iter().all(|&size| size >= 0).then_some(0);
+    // In one walk: an axis of size 0 makes up for others whose product does not fit.
+    let (mut count, mut overflows, mut is_empty) = (1_u64, false, false);
+    for &size in shape {
+        let size = u64::try_from(size).ok()?;
+        let (product, overflown) = count.overflowing_mul(size);
+        count = product;
+        overflows |= overflown;
+        is_empty |= size == 0;
     }
-    shape.iter().try_fold(1_u64, |product, &size| product.checked_mul(u64::try_from(size).ok()?))
+    if is_empty { Some(0) } else { (!overflows).then_some(count) }
 }
 
 /// An array: row-major, little-endian, without padding. BYTES elements each have a 4-byte length in front.

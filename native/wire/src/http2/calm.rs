@@ -56,7 +56,7 @@ impl Calm {
     }
 
     /// The peer sent a frame that carries nothing of a request.
-    pub(super) fn control(&mut self, limits: &Limits, now: Instant) -> Result<(), Fault> {
+    pub(super) fn control(&mut self, limits: &Limits, now: Instant) -> Result<(), Box<Fault>> {
         self.roll(now);
         self.control_frames = self.control_frames.saturating_add(1);
         if self.control_frames > limits.control_frames_max.saturating_add(self.frames_sent) {
@@ -66,7 +66,7 @@ impl Calm {
     }
 
     /// The peer reset a stream before its answer.
-    pub(super) fn reset(&mut self, limits: &Limits, now: Instant) -> Result<(), Fault> {
+    pub(super) fn reset(&mut self, limits: &Limits, now: Instant) -> Result<(), Box<Fault>> {
         self.roll(now);
         self.streams_reset = self.streams_reset.saturating_add(1);
         if self.streams_reset > limits.stream_resets_max && self.streams_reset > self.streams_opened / 2 {
@@ -76,7 +76,7 @@ impl Calm {
     }
 
     /// We reset a stream for the peer's fault.
-    pub(super) fn stream_error(&mut self, limits: &Limits) -> Result<(), Fault> {
+    pub(super) fn stream_error(&mut self, limits: &Limits) -> Result<(), Box<Fault>> {
         self.stream_errors = self.stream_errors.saturating_add(1);
         if self.stream_errors > limits.stream_errors_max {
             return Err(Fault::flood("too many streams with errors"));
@@ -85,14 +85,15 @@ impl Calm {
     }
 
     /// The peer sent a PING that is no answer.
-    pub(super) fn ping(&mut self, limits: &Limits, now: Instant) -> Result<(), Fault> {
+    pub(super) fn ping(&mut self, limits: &Limits, now: Instant) -> Result<(), Box<Fault>> {
         let last = self.pinged_at.replace(now);
         let sent = std::mem::take(&mut self.sent_since_ping);
         let soon = last.is_some_and(|last| now.saturating_duration_since(last) < limits.ping_interval_min);
         self.ping_strikes = if soon && !sent { self.ping_strikes + 1 } else { 0 };
         if self.ping_strikes > limits.ping_strikes_max {
             // gRPC clients know this text and ping less often from then on.
-            return Err(Fault { code: ErrorCode::EnhanceYourCalm, reason: CloseReason::Calm, debug: "too_many_pings" });
+            let (code, reason) = (ErrorCode::EnhanceYourCalm, CloseReason::Calm);
+            return Err(Box::new(Fault { code, reason, debug: "too_many_pings" }));
         }
         Ok(())
     }

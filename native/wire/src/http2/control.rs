@@ -16,7 +16,7 @@ impl Http2 {
         payload: &[u8],
         now: Instant,
         output: &mut Output,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Box<Fault>> {
         if frame.stream != 0 {
             return Err(Fault::breach(ErrorCode::Protocol, "settings are on a stream"));
         }
@@ -48,7 +48,7 @@ impl Http2 {
         payload: &[u8],
         now: Instant,
         output: &mut Output,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Box<Fault>> {
         if frame.stream != 0 {
             return Err(Fault::breach(ErrorCode::Protocol, "ping is on a stream"));
         }
@@ -67,7 +67,7 @@ impl Http2 {
     }
 
     /// The peer opens no more streams; what is open is answered.
-    pub(super) fn on_goaway(&mut self, frame: Frame) -> Result<(), Fault> {
+    pub(super) fn on_goaway(&mut self, frame: Frame) -> Result<(), Box<Fault>> {
         if frame.stream != 0 {
             return Err(Fault::breach(ErrorCode::Protocol, "goaway is on a stream"));
         }
@@ -80,7 +80,7 @@ impl Http2 {
     }
 
     /// Priorities are left to the order of arrival.
-    pub(super) fn on_priority(&mut self, frame: Frame, now: Instant, output: &mut Output) -> Result<(), Fault> {
+    pub(super) fn on_priority(&mut self, frame: Frame, now: Instant, output: &mut Output) -> Result<(), Box<Fault>> {
         if frame.stream == 0 {
             return Err(Fault::breach(ErrorCode::Protocol, "priority is on no stream"));
         }
@@ -94,7 +94,7 @@ impl Http2 {
         }
     }
 
-    pub(super) fn on_reset(&mut self, frame: Frame, payload: &[u8], now: Instant) -> Result<(), Fault> {
+    pub(super) fn on_reset(&mut self, frame: Frame, payload: &[u8], now: Instant) -> Result<(), Box<Fault>> {
         if payload.len() != 4 {
             return Err(Fault::breach(ErrorCode::FrameSize, "length of rst_stream is not 4"));
         }
@@ -113,7 +113,7 @@ impl Http2 {
         payload: &[u8],
         now: Instant,
         output: &mut Output,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Box<Fault>> {
         if payload.len() != 4 {
             return Err(Fault::breach(ErrorCode::FrameSize, "length of window_update is not 4"));
         }
@@ -140,7 +140,7 @@ impl Http2 {
     }
 
     /// Frames may come late for a stream that is closed, but not for one that was never opened.
-    fn check_known(&self, frame: Frame) -> Result<(), Fault> {
+    fn check_known(&self, frame: Frame) -> Result<(), Box<Fault>> {
         if frame.stream.is_multiple_of(2) || frame.stream > self.last_stream {
             return Err(Fault::breach(ErrorCode::Protocol, "frame is on a stream that was not opened"));
         }

@@ -17,7 +17,8 @@ pub(super) enum ErrorCode {
     EnhanceYourCalm = 11,
 }
 
-/// A breach that the connection does not survive.
+/// A breach that the connection does not survive. Boxed where it is returned: it happens once, and what returns it runs
+/// for every frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fault {
     pub(super) code: ErrorCode,
@@ -28,12 +29,14 @@ pub(super) struct Fault {
 
 impl Fault {
     /// A breach of the protocol.
-    pub(super) fn breach(code: ErrorCode, debug: &'static str) -> Self {
-        Self { code, reason: CloseReason::H2Protocol, debug }
+    #[cold]
+    pub(super) fn breach(code: ErrorCode, debug: &'static str) -> Box<Self> {
+        Box::new(Self { code, reason: CloseReason::H2Protocol, debug })
     }
 
     /// Within the protocol, but too much of it.
-    pub(super) fn flood(debug: &'static str) -> Self {
-        Self { code: ErrorCode::EnhanceYourCalm, reason: CloseReason::Calm, debug }
+    #[cold]
+    pub(super) fn flood(debug: &'static str) -> Box<Self> {
+        Box::new(Self { code: ErrorCode::EnhanceYourCalm, reason: CloseReason::Calm, debug })
     }
 }

@@ -39,13 +39,11 @@ pub(super) struct Frame {
 
 impl Frame {
     pub(super) fn parse(bytes: &[u8; HEADER_BYTES]) -> Self {
-        let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = *bytes;
-        Self {
-            length: u32::from_be_bytes([0, l0, l1, l2]) as usize,
-            kind,
-            flags,
-            stream: u32::from_be_bytes([s0, s1, s2, s3]) & LARGEST,
-        }
+        // Numbers that overlap: two loads instead of one for each byte.
+        let [front @ .., _, _, _, _, _] = *bytes;
+        let [_, _, _, kind, flags, stream @ ..] = *bytes;
+        let stream = u32::from_be_bytes(stream) & LARGEST;
+        Self { length: (u32::from_be_bytes(front) >> 8) as usize, kind, flags, stream }
     }
 
     pub(super) fn to_bytes(self) -> [u8; HEADER_BYTES] {
@@ -63,7 +61,7 @@ impl Frame {
     }
 
     /// The payload of DATA or HEADERS without its padding.
-    pub(super) fn unpadded(self, payload: &[u8]) -> Result<&[u8], Fault> {
+    pub(super) fn unpadded(self, payload: &[u8]) -> Result<&[u8], Box<Fault>> {
         if !self.has(flag::PADDED) {
             return Ok(payload);
         }
@@ -71,7 +69,8 @@ impl Frame {
             return Err(Fault::breach(ErrorCode::FrameSize, "padded frame has no room for the length of its padding"));
         };
         let kept = rest.len().checked_sub(usize::from(padding));
-        kept.map(|kept| &rest[..kept]).ok_or(Fault::breach(ErrorCode::Protocol, "padding is longer than its frame"))
+        kept.map(|kept| &rest[..kept])
+            .ok_or_else(|| Fault::breach(ErrorCode::Protocol, "padding is longer than its frame"))
     }
 }
 

@@ -155,7 +155,7 @@ impl Http2 {
             match self.next_frame(input, now, output) {
                 Ok(true) => {}
                 Ok(false) => return None,
-                Err(fault) => self.fail(fault, output),
+                Err(fault) => self.fail(&fault, output),
             }
         }
     }
@@ -256,7 +256,7 @@ impl Http2 {
     }
 
     /// Ends the connection for a breach.
-    fn fail(&mut self, fault: Fault, output: &mut Output) {
+    fn fail(&mut self, fault: &Fault, output: &mut Output) {
         if !self.ended {
             frame::put_goaway(output.buffer(), self.last_stream, fault.code, fault.debug);
             self.finish(Some(fault.reason));
@@ -276,7 +276,7 @@ impl Http2 {
     }
 
     /// Handles the next frame; false if it is not whole.
-    fn next_frame(&mut self, input: &mut &[u8], now: Instant, output: &mut Output) -> Result<bool, Fault> {
+    fn next_frame(&mut self, input: &mut &[u8], now: Instant, output: &mut Output) -> Result<bool, Box<Fault>> {
         if self.assembly.is_empty() {
             if let Some((header, rest)) = input.split_first_chunk::<HEADER_BYTES>() {
                 let frame = self.header(header)?;
@@ -305,7 +305,7 @@ impl Http2 {
     }
 
     /// Moves input to the frame in the making; true once it is whole.
-    fn assemble(&mut self, input: &mut &[u8]) -> Result<bool, Fault> {
+    fn assemble(&mut self, input: &mut &[u8]) -> Result<bool, Box<Fault>> {
         self.fill_assembly(input, HEADER_BYTES);
         let Some(header) = self.assembly.first_chunk() else { return Ok(false) };
         let frame_bytes = HEADER_BYTES + self.header(header)?.length;
@@ -319,7 +319,7 @@ impl Http2 {
         *input = rest;
     }
 
-    fn header(&self, header: &[u8; HEADER_BYTES]) -> Result<Frame, Fault> {
+    fn header(&self, header: &[u8; HEADER_BYTES]) -> Result<Frame, Box<Fault>> {
         let frame = Frame::parse(header);
         if frame.length > settings::frame_bytes_max(&self.limits) as usize {
             return Err(Fault::breach(ErrorCode::FrameSize, "frame is larger than our max frame size"));
@@ -327,7 +327,13 @@ impl Http2 {
         Ok(frame)
     }
 
-    fn on_frame(&mut self, frame: Frame, payload: &[u8], now: Instant, output: &mut Output) -> Result<Step, Fault> {
+    fn on_frame(
+        &mut self,
+        frame: Frame,
+        payload: &[u8],
+        now: Instant,
+        output: &mut Output,
+    ) -> Result<Step, Box<Fault>> {
         if !self.greeted && (frame.kind != kind::SETTINGS || frame.has(flag::ACK)) {
             return Err(Fault::breach(ErrorCode::Protocol, "first frame is not settings"));
         }

@@ -70,7 +70,7 @@ impl Http2 {
         payload: &[u8],
         now: Instant,
         output: &mut Output,
-    ) -> Result<Step, Fault> {
+    ) -> Result<Step, Box<Fault>> {
         if frame.stream.is_multiple_of(2) {
             return Err(Fault::breach(ErrorCode::Protocol, "headers are on a stream without an odd number"));
         }
@@ -85,7 +85,7 @@ impl Http2 {
         if frame.has(flag::PRIORITY) {
             fragment = fragment
                 .get(PRIORITY_BYTES..)
-                .ok_or(Fault::breach(ErrorCode::FrameSize, "headers have no room for their priority"))?;
+                .ok_or_else(|| Fault::breach(ErrorCode::FrameSize, "headers have no room for their priority"))?;
         }
         let end_stream = frame.has(flag::END_STREAM);
         if frame.has(flag::END_HEADERS) {
@@ -103,7 +103,7 @@ impl Http2 {
         payload: &[u8],
         now: Instant,
         output: &mut Output,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Box<Fault>> {
         let Some(mut block) = self.block.take() else {
             return Err(Fault::breach(ErrorCode::Protocol, "continuation of no header block"));
         };
@@ -123,7 +123,7 @@ impl Http2 {
         Ok(())
     }
 
-    fn on_block(&mut self, headers: Headers<'_>, now: Instant, output: &mut Output) -> Result<(), Fault> {
+    fn on_block(&mut self, headers: Headers<'_>, now: Instant, output: &mut Output) -> Result<(), Box<Fault>> {
         if headers.stream > self.last_stream {
             self.last_stream = headers.stream;
             return self.on_request(headers, now, output);
@@ -141,7 +141,7 @@ impl Http2 {
         }
     }
 
-    fn on_request(&mut self, headers: Headers<'_>, now: Instant, output: &mut Output) -> Result<(), Fault> {
+    fn on_request(&mut self, headers: Headers<'_>, now: Instant, output: &mut Output) -> Result<(), Box<Fault>> {
         let outcome = self.heads.request(headers.block, &self.limits).map_err(undecodable)?;
         self.calm.opened();
         self.clocks.busy();
@@ -204,7 +204,7 @@ impl Http2 {
         }
     }
 
-    fn on_trailers(&mut self, at: usize, headers: Headers<'_>, output: &mut Output) -> Result<(), Fault> {
+    fn on_trailers(&mut self, at: usize, headers: Headers<'_>, output: &mut Output) -> Result<(), Box<Fault>> {
         let trailers = self.heads.trailers(headers.block, &self.limits).map_err(undecodable)?;
         if !self.streams[at].peer_open() {
             return self.break_stream(at, ErrorCode::StreamClosed, output);
@@ -227,7 +227,7 @@ impl Http2 {
         payload: &[u8],
         now: Instant,
         output: &mut Output,
-    ) -> Result<Step, Fault> {
+    ) -> Result<Step, Box<Fault>> {
         let Some(at) = self.streams.find(frame.stream) else {
             return self.on_data_astray(frame, output).map(|()| Step::Taken);
         };
@@ -271,7 +271,7 @@ impl Http2 {
     }
 
     /// Does what a verdict other than `Grow` asks for.
-    fn apply(&mut self, at: usize, verdict: Verdict, end: bool, output: &mut Output) -> Result<(), Fault> {
+    fn apply(&mut self, at: usize, verdict: Verdict, end: bool, output: &mut Output) -> Result<(), Box<Fault>> {
         let stream = &mut self.streams[at];
         let id = StreamId(stream.id);
         if end {
@@ -293,7 +293,7 @@ impl Http2 {
     }
 
     /// DATA on a stream that is not open.
-    fn on_data_astray(&mut self, frame: Frame, output: &mut Output) -> Result<(), Fault> {
+    fn on_data_astray(&mut self, frame: Frame, output: &mut Output) -> Result<(), Box<Fault>> {
         if frame.stream.is_multiple_of(2) || frame.stream > self.last_stream {
             return Err(Fault::breach(ErrorCode::Protocol, "data is on a stream that was not opened"));
         }
@@ -307,7 +307,7 @@ impl Http2 {
     }
 
     /// Takes data from the connection's window and gives it back, for it is stored or dropped at once.
-    fn take_window(&mut self, bytes: usize, output: &mut Output) -> Result<(), Fault> {
+    fn take_window(&mut self, bytes: usize, output: &mut Output) -> Result<(), Box<Fault>> {
         if !self.receive_window.take(bytes) {
             return Err(Fault::breach(ErrorCode::FlowControl, "data exceeds the window of the connection"));
         }
@@ -329,7 +329,7 @@ impl Http2 {
     }
 
     /// Resets a stream for the peer's fault.
-    pub(super) fn break_stream(&mut self, at: usize, code: ErrorCode, output: &mut Output) -> Result<(), Fault> {
+    pub(super) fn break_stream(&mut self, at: usize, code: ErrorCode, output: &mut Output) -> Result<(), Box<Fault>> {
         let id = self.streams[at].id;
         frame::put_reset(output.buffer(), id, code);
         self.events.push_back(Event::Reset { stream: StreamId(id) });
@@ -338,6 +338,6 @@ impl Http2 {
     }
 }
 
-fn undecodable(Undecodable(what): Undecodable) -> Fault {
+fn undecodable(Undecodable(what): Undecodable) -> Box<Fault> {
     Fault::breach(ErrorCode::Compression, what)
 }

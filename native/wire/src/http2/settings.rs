@@ -69,7 +69,7 @@ impl PeerSettings {
     }
 
     /// Takes the payload of a SETTINGS frame, in its order.
-    pub(super) fn apply(&mut self, payload: &[u8]) -> Result<(), Fault> {
+    pub(super) fn apply(&mut self, payload: &[u8]) -> Result<(), Box<Fault>> {
         let (settings, rest) = payload.as_chunks::<SETTING_BYTES>();
         if !rest.is_empty() {
             return Err(Fault::breach(ErrorCode::FrameSize, "length of settings is no multiple of 6"));
@@ -80,7 +80,7 @@ impl PeerSettings {
         Ok(())
     }
 
-    fn set(&mut self, name: u16, value: u32) -> Result<(), Fault> {
+    fn set(&mut self, name: u16, value: u32) -> Result<(), Box<Fault>> {
         match name {
             setting::HEADER_TABLE_SIZE if (value as usize) < TABLE_BYTES_DEFAULT && !self.table_closed => {
                 self.table_closed = true;

@@ -81,7 +81,7 @@ impl Http2 {
             return self.finish(Some(CloseReason::WriteTimeout));
         }
         if let Err(fault) = self.check_opening(now) {
-            return self.fail(fault, output);
+            return self.fail(&fault, output);
         }
         if !self.check_life(now, output) {
             return self.finish(Some(CloseReason::DeadPeer));
@@ -105,10 +105,10 @@ impl Http2 {
     }
 
     /// SETTINGS, and each head, come in time.
-    fn check_opening(&self, now: Instant) -> Result<(), Fault> {
+    fn check_opening(&self, now: Instant) -> Result<(), Box<Fault>> {
         if !self.greeted && passed(self.clocks.started_at, now, self.limits.handshake_max) {
             let (code, reason) = (ErrorCode::Protocol, CloseReason::Handshake);
-            return Err(Fault { code, reason, debug: "no settings in time" });
+            return Err(Box::new(Fault { code, reason, debug: "no settings in time" }));
         }
         let frame_kind = self.assembly.get(3).copied();
         let head_since = match &self.block {

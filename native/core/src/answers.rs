@@ -49,7 +49,8 @@ impl Answers {
         self.groups.iter_mut().flat_map(|group| group.answers.drain(..))
     }
 
-    /// Shows all to `give`, and drops them: for a shard that runs its own batches, and need not move what it only reads.
+    /// Shows all to `give`, and drops them: for a shard that runs its own batches, and need not move what it only
+    /// reads.
     pub fn give(&mut self, mut give: impl FnMut(&Answer)) {
         for group in &mut self.groups {
             group.answers.iter().for_each(&mut give);

@@ -5,6 +5,7 @@ use servekit_core::{Answers, Batch, Item, ModelKey, Next, Outputs, Pending, Poli
 use servekit_testing::{Clock, Inbox, fp32};
 
 /// Offers all, forms batches until nothing waits, gives everyone their rows and takes the answers out.
+#[expect(clippy::vec_box, reason = "a queue takes requests boxed")]
 fn turn(
     scheduler: &mut Scheduler,
     pending: &mut Vec<Box<Pending>>,

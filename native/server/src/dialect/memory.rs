@@ -10,7 +10,7 @@ use servekit_core::{Contract, Datatype, Inputs, Limits, Shape, Tensor};
 use smallvec::SmallVec;
 
 use super::elements::check_bytes;
-use super::rest::Lead;
+use super::rest::Form;
 use super::{Asked, Decoded};
 use crate::json::Fault;
 
@@ -23,7 +23,7 @@ pub(crate) struct Memory {
     /// The listing under which the rest was read.
     generation: u64,
     /// JSON with its values in it.
-    pub(super) lead: Option<Box<Lead>>,
+    pub(super) form: Option<Box<Form>>,
     /// JSON with its tensors behind it.
     pub(super) binary: Option<Box<Outline>>,
     /// A message of gRPC.

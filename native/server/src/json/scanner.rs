@@ -393,18 +393,6 @@ impl<'a> Members<'a> {
         Ok(Self { seen: 0, unknown: SmallVec::new(), started: false })
     }
 
-    /// Goes on with an object of which these keys were read, a bit each.
-    #[inline]
-    pub(crate) fn behind(seen: u32) -> Self {
-        Self { seen, unknown: SmallVec::new(), started: true }
-    }
-
-    /// The keys that were read, a bit each; `None` where others than known ones were.
-    #[inline]
-    pub(crate) fn seen(&self) -> Option<u32> {
-        self.unknown.is_empty().then_some(self.seen)
-    }
-
     /// The next key, with the cursor behind its colon; `None` behind the object's end.
     #[inline(always)]
     pub(crate) fn next(&mut self, scanner: &mut Scanner<'a>, known: KnownKeys) -> Result<Option<Key<'_>>, Fault> {

@@ -7,8 +7,7 @@ use bytes::Bytes;
 use servekit_core::{Contract, Inputs, Limits, Reason};
 use smallvec::SmallVec;
 
-use super::input::{Draft, Values};
-use super::lead::Lead;
+use super::form::Form;
 use super::length::{JsonLength, Parts};
 use super::raw;
 use crate::dialect::memory::{Memory, Outline, Region};
@@ -31,7 +30,12 @@ pub(crate) fn decode(
 ) -> Result<Decoded, Undecodable> {
     let parts = json_length.parts(body.len()).map_err(|fault| Undecodable::new(*fault, None))?;
     let (json, binary_at) = match parts {
-        Parts::Json => (&body[..], None),
+        Parts::Json => {
+            if let Some(decoded) = memory.form.as_ref().and_then(|form| form.decode(body, contract, limits)) {
+                return Ok(decoded);
+            }
+            (&body[..], None)
+        }
         Parts::Split(length) => {
             let known = memory.binary.as_ref().filter(|outline| outline.first_at() == Some(length));
             if let Some(outline) = known.filter(|outline| outline.fits(body)) {
@@ -50,16 +54,16 @@ pub(crate) fn decode(
         inputs: contract.inputs.iter().map(|_| None).collect(),
         timeout: None,
         asked: Asked::default(),
-        lead: &mut memory.lead,
-        leads: false,
         regions: SmallVec::new(),
     };
     match envelope.read().and_then(|()| envelope.rows()) {
         Ok(rows) => {
             let Envelope { inputs, timeout, asked, regions, .. } = envelope;
             let decoded = Decoded { rows, overrides: contract.overrides(&inputs), inputs, timeout, asked };
-            if !regions.is_empty() {
-                Outline::remember(&mut memory.binary, body, &regions, &decoded);
+            match binary_at {
+                _ if regions.is_empty() => {}
+                None => Form::remember(&mut memory.form, json, &regions, &decoded),
+                Some(_) => Outline::remember(&mut memory.binary, body, &regions, &decoded),
             }
             Ok(decoded)
         }
@@ -78,10 +82,7 @@ pub(super) struct Envelope<'a> {
     pub(super) inputs: Inputs,
     timeout: Option<Duration>,
     asked: Asked,
-    pub(super) lead: &'a mut Option<Box<Lead>>,
-    /// Nothing but inputs was read so far.
-    pub(super) leads: bool,
-    /// Of the inputs that lie in the body as they are.
+    /// Where values stand in the JSON, or where tensors follow it, where those lie.
     pub(super) regions: SmallVec<[Region; 2]>,
 }
 
@@ -98,19 +99,18 @@ known_keys!(output_key: "name" => NAME, "parameters" => PARAMETERS);
 
 impl<'a> Envelope<'a> {
     fn read(&mut self) -> Result<(), Fault> {
-        let known =
-            self.lead.as_ref().and_then(|lead| Some((lead.recall(&mut self.scanner, self.contract)?, lead.keys)));
-        let (mut members, mut has_inputs) = match known {
-            Some((draft, keys)) => {
-                self.resume(draft, keys)?;
-                (Members::behind(1 << INPUTS), true)
+        if self.scanner.peek() != b'{' {
+            let misfit = self.scanner.misfit("request", "one JSON object is");
+            if misfit.reason == Reason::BadField {
+                self.scanner.finish()?;
             }
-            None => (self.open()?, false),
-        };
+            return Err(misfit);
+        }
+        let mut members = Members::open(&mut self.scanner)?;
+        let mut has_inputs = false;
         while let Some(key) = members.next(&mut self.scanner, request_key)? {
             match key {
                 Key::Known(INPUTS) => {
-                    self.leads = members.seen() == Some(1 << INPUTS);
                     self.inputs()?;
                     has_inputs = true;
                 }
@@ -133,25 +133,6 @@ impl<'a> Envelope<'a> {
             return Err(missing(Place::Request, "inputs", "an array is"));
         }
         Ok(())
-    }
-
-    /// Enters the request.
-    fn open(&mut self) -> Result<Members<'a>, Fault> {
-        if self.scanner.peek() != b'{' {
-            let misfit = self.scanner.misfit("request", "one JSON object is");
-            if misfit.reason == Reason::BadField {
-                self.scanner.finish()?;
-            }
-            return Err(misfit);
-        }
-        Members::open(&mut self.scanner)
-    }
-
-    /// Reads the values of the first input, whose head is known by now, and the inputs behind it.
-    fn resume(&mut self, mut draft: Draft<'a>, keys: u32) -> Result<(), Fault> {
-        draft.values = Values::Read(self.values(&draft)?);
-        self.members(Members::behind(keys), draft)?;
-        self.inputs_from(1)
     }
 
     /// Checks what the whole request must hold, and counts its rows.
@@ -192,11 +173,7 @@ impl<'a> Envelope<'a> {
             return Err(self.scanner.misfit("Unable to parse 'inputs'", "an array is"));
         }
         self.scanner.open()?;
-        self.inputs_from(0)
-    }
-
-    /// Reads the inputs behind so many others.
-    fn inputs_from(&mut self, mut count: usize) -> Result<(), Fault> {
+        let mut count = 0;
         while self.scanner.element(count == 0)? {
             count += 1;
             if count as u64 > self.limits.request_tensors_max {

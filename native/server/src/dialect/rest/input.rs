@@ -1,7 +1,7 @@
 //! One element of `inputs`. Its members come in any order: values that come before what they need wait as text.
 
 use bytes::Bytes;
-use servekit_core::{Datatype, Reason, Shape, Tensor, TensorSpec, element_count, quoted};
+use servekit_core::{Datatype, Reason, Shape, Tensor, element_count, quoted};
 
 use super::decode::{Envelope, for_each_parameter, missing, name};
 use crate::dialect::elements::{check_bytes, check_element_count, from_base64};
@@ -21,31 +21,34 @@ known_keys!(
 );
 
 /// An input while it is read.
-pub(super) struct Draft<'c> {
+struct Draft<'c> {
     place: Place<'c>,
     /// Its place in the contract.
-    pub(super) index: Option<usize>,
-    pub(super) shape: Option<Shape>,
+    index: Option<usize>,
+    shape: Option<Shape>,
     datatype: Option<Datatype>,
     /// Name, datatype and shape are there and fit the contract.
     checked: bool,
-    pub(super) values: Values,
+    values: Values,
     binary_bytes: Option<u64>,
     base64: bool,
 }
 
-pub(super) enum Values {
+enum Values {
     Absent,
     /// To be read later: where they begin.
     Waiting(usize),
     Read(Bytes),
 }
 
-impl<'c> Draft<'c> {
-    /// That of an input of which nothing else is known.
-    #[inline]
-    pub(super) fn new(place: Place<'c>) -> Self {
-        Self {
+impl Envelope<'_> {
+    /// Reads the input under the cursor and puts it into its place.
+    pub(super) fn input(&mut self, position: usize) -> Result<(), Fault> {
+        let place = Place::Input(position, None);
+        if self.scanner.peek() != b'{' {
+            return Err(self.scanner.misfit(&format!("{place}: Unable to parse 'inputs'"), "an object is"));
+        }
+        let mut draft = Draft {
             place,
             index: None,
             shape: None,
@@ -54,41 +57,9 @@ impl<'c> Draft<'c> {
             values: Values::Absent,
             binary_bytes: None,
             base64: false,
-        }
-    }
-
-    /// That of the first input, whose head is as the contract wants it.
-    #[inline]
-    pub(super) fn with_head(spec: &'c TensorSpec, index: usize, shape: Shape) -> Self {
-        Self {
-            index: Some(index),
-            shape: Some(shape),
-            datatype: Some(spec.datatype),
-            checked: true,
-            ..Self::new(Place::Input(0, Some(&spec.name)))
-        }
-    }
-
-    /// Whether this is the first input, and only its head was read.
-    fn leads(&self) -> bool {
-        matches!(self.place, Place::Input(0, _)) && self.binary_bytes.is_none() && !self.base64
-    }
-}
-
-impl<'a> Envelope<'a> {
-    /// Reads the input under the cursor and puts it into its place.
-    pub(super) fn input(&mut self, position: usize) -> Result<(), Fault> {
-        let place = Place::Input(position, None);
-        if self.scanner.peek() != b'{' {
-            return Err(self.scanner.misfit(&format!("{place}: Unable to parse 'inputs'"), "an object is"));
-        }
-        let members = Members::open(&mut self.scanner)?;
-        self.members(members, Draft::new(place))
-    }
-
-    /// Reads what is left of an input.
-    pub(super) fn members(&mut self, mut members: Members<'a>, mut draft: Draft<'a>) -> Result<(), Fault> {
+        };
         let contract = self.contract;
+        let mut members = Members::open(&mut self.scanner)?;
         while let Some(key) = members.next(&mut self.scanner, input_key)? {
             match key {
                 Key::Known(NAME) => {
@@ -98,14 +69,12 @@ impl<'a> Envelope<'a> {
                     if self.inputs[index].is_some() {
                         return Err(given_twice("input", name));
                     }
-                    if let Place::Input(_, known) = &mut draft.place {
-                        *known = Some(name);
-                    }
+                    draft.place = Place::Input(position, Some(name));
                     draft.index = Some(index);
                 }
                 Key::Known(SHAPE) => draft.shape = Some(self.shape(draft.place)?),
                 Key::Known(DATATYPE) => draft.datatype = Some(self.datatype(&draft)?),
-                Key::Known(DATA) => self.data(&mut draft, members.seen())?,
+                Key::Known(DATA) => self.data(&mut draft)?,
                 Key::Known(_) => for_each_parameter(&mut self.scanner, draft.place, |meaning| match meaning {
                     Meaning::BinarySize(bytes) => draft.binary_bytes = Some(bytes),
                     Meaning::Base64 => draft.base64 = true,
@@ -166,14 +135,14 @@ impl<'a> Envelope<'a> {
         })
     }
 
-    fn data(&mut self, draft: &mut Draft<'_>, keys: Option<u32>) -> Result<(), Fault> {
+    fn data(&mut self, draft: &mut Draft<'_>) -> Result<(), Fault> {
         if draft.index.is_some() && draft.shape.is_some() && draft.datatype.is_some() {
-            self.check(draft)?;
-            if let Some(keys) = keys.filter(|_| self.leads && draft.leads()) {
-                let text = self.scanner.slice(0..self.scanner.position());
-                self.lead.get_or_insert_default().remember(text, keys, draft);
-            }
+            let (input, _) = self.check(draft)?;
+            let start = self.scanner.position();
             draft.values = Values::Read(self.values(draft)?);
+            if self.binary_at.is_none() {
+                self.regions.push(Region { input, start, end: self.scanner.position() });
+            }
         } else {
             // Numbers are checked when they are read.
             let range = self.scanner.skip_within(u64::MAX)?;
@@ -195,7 +164,7 @@ impl<'a> Envelope<'a> {
     }
 
     /// Reads the values under the cursor; the head was checked.
-    pub(super) fn values(&mut self, draft: &Draft<'_>) -> Result<Bytes, Fault> {
+    fn values(&mut self, draft: &Draft<'_>) -> Result<Bytes, Fault> {
         let spec = &self.contract.inputs[draft.index.unwrap_or_default()];
         let shape = draft.shape.as_deref().unwrap_or_default();
         if spec.datatype == Datatype::Bytes {

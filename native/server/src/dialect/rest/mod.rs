@@ -2,8 +2,8 @@
 
 mod decode;
 mod encode;
+mod form;
 mod input;
-mod lead;
 mod length;
 mod raw;
 
@@ -15,5 +15,5 @@ mod encode_tests;
 pub(crate) use decode::decode;
 pub(crate) use encode::{RestKind, encode};
 pub(in crate::dialect) use encode::{labels_text, letterhead, title};
-pub(in crate::dialect) use lead::Lead;
+pub(in crate::dialect) use form::Form;
 pub(crate) use length::JsonLength;

@@ -20,8 +20,12 @@ pub(crate) struct Letterhead {
 pub(super) struct Title {
     /// JSON, from the bracket of the output to that of its shape.
     pub(super) json: Box<[u8]>,
+    /// JSON: the parameter of its class labels; empty where it has none.
+    pub(super) json_labels: Box<[u8]>,
     /// Protobuf: the fields of name and datatype.
     pub(super) message: Box<[u8]>,
+    /// Protobuf: the field of its class labels; empty where it has none.
+    pub(super) message_labels: Box<[u8]>,
 }
 
 impl Letterhead {
@@ -37,6 +41,12 @@ impl Letterhead {
 
 impl Title {
     fn new(spec: &TensorSpec) -> Self {
-        Self { json: rest::title(spec).into(), message: grpc::title(spec).into() }
+        let labels = spec.labels.as_deref();
+        Self {
+            json: rest::title(spec).into(),
+            json_labels: labels.map(rest::labels).unwrap_or_default().into(),
+            message: grpc::title(spec).into(),
+            message_labels: labels.map(grpc::labels).unwrap_or_default().into(),
+        }
     }
 }

@@ -60,10 +60,34 @@ pub(super) struct Outline {
     /// Everything around the tensors.
     text: Vec<u8>,
     tensors: SmallVec<[(Region, Datatype, Shape); 2]>,
+    meaning: Meaning,
+}
+
+/// What a request said besides its tensors.
+#[derive(Debug)]
+pub(super) struct Meaning {
     rows: u32,
     overrides: bool,
     timeout: Option<Duration>,
+    /// Without an id.
     asked: Asked,
+}
+
+impl Meaning {
+    /// `None` where the request names its own id, which will not come again.
+    pub(super) fn new(decoded: &Decoded) -> Option<Self> {
+        let &Decoded { rows, overrides, timeout, ref asked, .. } = decoded;
+        asked.id.is_none().then(|| Self { rows, overrides, timeout, asked: asked.clone() })
+    }
+
+    /// A request that says the same of other tensors.
+    #[inline]
+    pub(super) fn with(&self, inputs: Inputs) -> Decoded {
+        let &Self { rows, overrides, timeout, ref asked } = self;
+        let &Asked { ref outputs, binary_all, raw, .. } = asked;
+        let asked = Asked { id: None, outputs: SmallVec::from_slice(outputs), binary_all, raw };
+        Decoded { inputs, rows, overrides, timeout, asked }
+    }
 }
 
 impl Outline {
@@ -79,9 +103,10 @@ impl Outline {
     fn new(body: &[u8], regions: &[Region], decoded: &Decoded) -> Option<Box<Self>> {
         let given = decoded.inputs.iter().flatten().count();
         let tensor_bytes: usize = regions.iter().map(|region| region.end - region.start).sum();
-        if decoded.asked.id.is_some() || regions.len() != given || body.len() - tensor_bytes > TEXT_BYTES_MAX {
+        if regions.len() != given || body.len() - tensor_bytes > TEXT_BYTES_MAX {
             return None;
         }
+        let meaning = Meaning::new(decoded)?;
         let mut text = Vec::with_capacity(body.len() - tensor_bytes);
         let (mut tensors, mut from) = (SmallVec::new(), 0);
         for region in regions {
@@ -91,8 +116,7 @@ impl Outline {
             from = region.end;
         }
         text.extend_from_slice(&body[from..]);
-        let &Decoded { rows, overrides, timeout, ref asked, .. } = decoded;
-        Some(Box::new(Self { body_bytes: body.len(), text, tensors, rows, overrides, timeout, asked: asked.clone() }))
+        Some(Box::new(Self { body_bytes: body.len(), text, tensors, meaning }))
     }
 
     /// Whether this is the same request but for the bytes of its tensors.
@@ -124,8 +148,7 @@ impl Outline {
             check_bytes(contract, region.input, shape, &data, limits)?;
             inputs[region.input] = Some(Tensor { datatype: *datatype, shape: Shape::from_slice(shape), data });
         }
-        let &Self { rows, overrides, timeout, ref asked, .. } = self;
-        Ok(Decoded { inputs, rows, overrides, timeout, asked: asked.clone() })
+        Ok(self.meaning.with(inputs))
     }
 }
 

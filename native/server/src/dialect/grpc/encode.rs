@@ -3,6 +3,7 @@
 use servekit_core::{Contract, Limits, Refusal, Reply, Tensor, TensorSpec};
 use servekit_wire::Payload;
 
+use crate::dialect::letterhead::Title;
 use crate::dialect::rest::labels_text;
 use crate::dialect::{Asked, Named, too_long_answer};
 
@@ -24,7 +25,7 @@ pub(crate) fn encode(
 ) -> Result<(), Refusal> {
     let outputs = asked.selection(served.contract).filter_map(|output| {
         let index = usize::from(output.index);
-        Some((reply.outputs.get(index)?, index))
+        Some((reply.outputs.get(index)?, served.letterhead.outputs.get(index)?))
     });
     let tensor_bytes: usize = outputs.clone().map(|(tensor, _)| tensor.data.len()).sum();
     if tensor_bytes as u64 > limits.response_body_bytes_max {
@@ -35,8 +36,8 @@ pub(crate) fn encode(
     if let Some(id) = &asked.id {
         push_text(3, id.as_bytes(), into);
     }
-    for (tensor, index) in outputs.clone() {
-        push_output(tensor, &served.letterhead.outputs[index].message, &served.contract.outputs[index], into);
+    for (tensor, title) in outputs.clone() {
+        push_output(tensor, title, into);
     }
     for (tensor, _) in outputs {
         let into = payload.buffer();
@@ -66,29 +67,30 @@ pub(in crate::dialect) fn title(spec: &TensorSpec) -> Vec<u8> {
     fields
 }
 
-fn push_output(tensor: &Tensor, title: &[u8], spec: &TensorSpec, into: &mut Vec<u8>) {
+/// The field of an output's class labels, behind all others.
+pub(in crate::dialect) fn labels(labels: &[Box<str>]) -> Vec<u8> {
+    let text = labels_text(labels);
+    let mut field = vec![key(4)];
+    push_varint(entry_bytes(&text) as u64, &mut field);
+    push_text(1, LABELS, &mut field);
+    field.push(key(2));
+    push_varint(field_bytes(text.len()) as u64, &mut field);
+    push_text(3, text.as_bytes(), &mut field);
+    field
+}
+
+fn push_output(tensor: &Tensor, title: &Title, into: &mut Vec<u8>) {
     let shape_bytes: usize = tensor.shape.iter().map(|&size| varint_bytes(size as u64)).sum();
-    let labels = spec.labels.as_deref().map(labels_text);
-    let labels_bytes = labels.as_ref().map_or(0, |text| entry_bytes(text));
-    let bytes = title.len()
-        + if tensor.shape.is_empty() { 0 } else { field_bytes(shape_bytes) }
-        + labels.as_ref().map_or(0, |_| field_bytes(labels_bytes));
+    let shape_field_bytes = if tensor.shape.is_empty() { 0 } else { field_bytes(shape_bytes) };
     into.push(key(5));
-    push_varint(bytes as u64, into);
-    into.extend_from_slice(title);
+    push_varint((title.message.len() + shape_field_bytes + title.message_labels.len()) as u64, into);
+    into.extend_from_slice(&title.message);
     if !tensor.shape.is_empty() {
         into.push(key(3));
         push_varint(shape_bytes as u64, into);
         tensor.shape.iter().for_each(|&size| push_varint(size as u64, into));
     }
-    if let Some(text) = labels {
-        into.push(key(4));
-        push_varint(labels_bytes as u64, into);
-        push_text(1, LABELS, into);
-        into.push(key(2));
-        push_varint(field_bytes(text.len()) as u64, into);
-        push_text(3, text.as_bytes(), into);
-    }
+    into.extend_from_slice(&title.message_labels);
 }
 
 /// Key of the parameter that holds an output's class labels.

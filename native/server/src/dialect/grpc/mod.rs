@@ -12,4 +12,4 @@ mod encode_tests;
 
 pub(crate) use decode::{decode, peek_model};
 pub(crate) use encode::encode;
-pub(super) use encode::{letterhead, title};
+pub(super) use encode::{labels, letterhead, title};

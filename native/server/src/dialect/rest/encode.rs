@@ -3,6 +3,7 @@
 use servekit_core::{Contract, Datatype, Limits, Refusal, Reply, Tensor, TensorSpec};
 use servekit_wire::Payload;
 
+use crate::dialect::letterhead::Title;
 use crate::dialect::{Asked, AskedOutput, Named, too_long_answer};
 use crate::json::{print_string, print_values};
 
@@ -45,18 +46,18 @@ pub(crate) fn encode(
     let (mut binary_bytes, mut any_binary) = (0, false);
     for (position, output) in asked.selection(served.contract).enumerate() {
         let index = usize::from(output.index);
-        let (Some(tensor), Some(spec)) = (reply.outputs.get(index), served.contract.outputs.get(index)) else {
+        let (Some(tensor), Some(title)) = (reply.outputs.get(index), letterhead.outputs.get(index)) else {
             continue;
         };
         if position > 0 {
             into.push(b',');
         }
-        print_head(tensor, &letterhead.outputs[index].json, into);
+        print_head(tensor, title, into);
         if is_binary(&output) {
             any_binary = true;
             binary_bytes += tensor.data.len();
-            print_binary(tensor, spec, into);
-        } else if !print_output(tensor, spec, into, bytes_max) {
+            print_binary(tensor, title, into);
+        } else if !print_output(tensor, title, into, bytes_max) {
             return Err(too_long_answer(None, asked, limits));
         }
     }
@@ -96,21 +97,25 @@ pub(in crate::dialect) fn title(spec: &TensorSpec) -> Vec<u8> {
     text
 }
 
-fn print_head(tensor: &Tensor, title: &[u8], into: &mut Vec<u8>) {
-    into.extend_from_slice(title);
+/// All up to the shape, whose bracket is left open.
+fn print_head(tensor: &Tensor, title: &Title, into: &mut Vec<u8>) {
+    into.extend_from_slice(&title.json);
     for (index, &size) in tensor.shape.iter().enumerate() {
         if index > 0 {
             into.push(b',');
         }
-        into.extend_from_slice(itoa::Buffer::new().format(size).as_bytes());
+        match size {
+            0..10 => into.push(b'0' + size as u8),
+            _ => into.extend_from_slice(itoa::Buffer::new().format(size).as_bytes()),
+        }
     }
-    into.push(b']');
 }
 
 /// `labels` is one string that holds a JSON array: values of parameters are not arrays.
-fn print_labels(labels: &[Box<str>], into: &mut Vec<u8>) {
-    into.extend_from_slice(b"\"labels\":");
-    print_string(labels_text(labels).as_bytes(), into);
+pub(in crate::dialect) fn labels(labels: &[Box<str>]) -> Vec<u8> {
+    let mut text = b"\"labels\":".to_vec();
+    print_string(labels_text(labels).as_bytes(), &mut text);
+    text
 }
 
 /// Class labels as the text of a JSON array.
@@ -126,33 +131,32 @@ pub(in crate::dialect) fn labels_text(labels: &[Box<str>]) -> String {
     String::from_utf8(text).unwrap_or_default()
 }
 
-fn print_binary(tensor: &Tensor, spec: &TensorSpec, into: &mut Vec<u8>) {
-    into.extend_from_slice(b",\"parameters\":{\"binary_data_size\":");
+fn print_binary(tensor: &Tensor, title: &Title, into: &mut Vec<u8>) {
+    into.extend_from_slice(b"],\"parameters\":{\"binary_data_size\":");
     into.extend_from_slice(itoa::Buffer::new().format(tensor.data.len()).as_bytes());
-    if let Some(labels) = &spec.labels {
+    if !title.json_labels.is_empty() {
         into.push(b',');
-        print_labels(labels, into);
+        into.extend_from_slice(&title.json_labels);
     }
     into.extend_from_slice(b"}}");
 }
 
-fn print_output(tensor: &Tensor, spec: &TensorSpec, into: &mut Vec<u8>, bytes_max: usize) -> bool {
+fn print_output(tensor: &Tensor, title: &Title, into: &mut Vec<u8>, bytes_max: usize) -> bool {
     let base64 =
         tensor.datatype == Datatype::Bytes && tensor.elements().any(|element| std::str::from_utf8(element).is_err());
-    if base64 || spec.labels.is_some() {
-        into.extend_from_slice(b",\"parameters\":{");
+    if base64 || !title.json_labels.is_empty() {
+        into.extend_from_slice(b"],\"parameters\":{");
         if base64 {
             into.extend_from_slice(b"\"content_type\":\"base64\"");
         }
-        if let Some(labels) = &spec.labels {
-            if base64 {
-                into.push(b',');
-            }
-            print_labels(labels, into);
+        if base64 && !title.json_labels.is_empty() {
+            into.push(b',');
         }
-        into.push(b'}');
+        into.extend_from_slice(&title.json_labels);
+        into.extend_from_slice(b"},\"data\":[");
+    } else {
+        into.extend_from_slice(b"],\"data\":[");
     }
-    into.extend_from_slice(b",\"data\":[");
     let within = print_values(tensor, base64, into, bytes_max);
     into.extend_from_slice(b"]}");
     within

@@ -1,12 +1,10 @@
 //! A request as a form: the words around its values, which are the same in most requests of a client.
 
-use std::time::Duration;
-
 use servekit_core::{Contract, Datatype, Inputs, Limits, Shape, Tensor};
 use smallvec::SmallVec;
 
-use crate::dialect::memory::{Region, TEXT_BYTES_MAX};
-use crate::dialect::{Asked, Decoded};
+use crate::dialect::Decoded;
+use crate::dialect::memory::{Meaning, Region, TEXT_BYTES_MAX};
 use crate::json::{Scanner, Target, read_values};
 
 /// A JSON request that was right, without its values, and what it was found to mean.
@@ -16,10 +14,7 @@ pub(in crate::dialect) struct Form {
     text: Vec<u8>,
     /// At least one, in the order in which they stand.
     blanks: SmallVec<[Blank; 2]>,
-    rows: u32,
-    overrides: bool,
-    timeout: Option<Duration>,
-    asked: Asked,
+    meaning: Meaning,
 }
 
 /// Where values belong.
@@ -48,9 +43,10 @@ impl Form {
         let value_bytes: usize = regions.iter().map(|region| region.end - region.start).sum();
         let has_all = regions.len() == decoded.inputs.iter().flatten().count();
         let has_texts = decoded.inputs.iter().flatten().any(|tensor| tensor.datatype == Datatype::Bytes);
-        if decoded.asked.id.is_some() || !has_all || has_texts || json.len() - value_bytes > TEXT_BYTES_MAX {
+        if !has_all || has_texts || json.len() - value_bytes > TEXT_BYTES_MAX {
             return None;
         }
+        let meaning = Meaning::new(decoded)?;
         let mut text = Vec::with_capacity(json.len() - value_bytes);
         let (mut blanks, mut from) = (SmallVec::new(), 0);
         for region in regions {
@@ -60,8 +56,7 @@ impl Form {
             from = region.end;
         }
         text.extend_from_slice(&json[from..]);
-        let &Decoded { rows, overrides, timeout, ref asked, .. } = decoded;
-        Some(Self { text, blanks, rows, overrides, timeout, asked: asked.clone() })
+        Some(Self { text, blanks, meaning })
     }
 
     /// What a request means that is this form with any values in it; `None` where it is another one, or wrong.
@@ -90,7 +85,6 @@ impl Form {
         if json.get(scanner.position()..) != Some(ending) {
             return None;
         }
-        let &Self { rows, overrides, timeout, ref asked, .. } = self;
-        Some(Decoded { inputs, rows, overrides, timeout, asked: asked.clone() })
+        Some(self.meaning.with(inputs))
     }
 }

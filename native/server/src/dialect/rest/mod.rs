@@ -14,6 +14,6 @@ mod encode_tests;
 
 pub(crate) use decode::decode;
 pub(crate) use encode::{RestKind, encode};
-pub(in crate::dialect) use encode::{labels_text, letterhead, title};
+pub(in crate::dialect) use encode::{labels, labels_text, letterhead, title};
 pub(in crate::dialect) use form::Form;
 pub(crate) use length::JsonLength;

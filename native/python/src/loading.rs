@@ -90,6 +90,10 @@ impl Loader {
                 servekit_engine::Placement::Inline => Placement::Inline,
                 servekit_engine::Placement::Pool => Placement::Pool,
             },
+            inline_bytes_max: match model.execution {
+                config::Placement::Inline => u64::MAX,
+                config::Placement::Auto | config::Placement::Pool => description.inline_bytes_max,
+            },
             policy,
             lanes: description.lanes.min(self.plan.runners) as usize,
             latency_target: Duration::from_millis(model.latency_target_ms.unwrap_or(self.limits.latency_target_ms)),

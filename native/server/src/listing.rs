@@ -19,6 +19,9 @@ pub struct Served {
     pub model: Arc<dyn Model>,
     /// Who runs its batches.
     pub placement: Placement,
+    /// Inline: what a batch was tried with. Larger requests go to a runner: nobody knows how long they run, and a shard
+    /// must not find out.
+    pub inline_bytes_max: u64,
     /// What bounds its batches and its queue.
     pub policy: Policy,
     /// Batches that runners may run at the same time.
@@ -33,6 +36,19 @@ pub struct Served {
     pub properties: Vec<(Box<str>, Box<str>)>,
     /// What the snapshot tells of it beyond what the server knows: device, digest, decisions and so on.
     pub description: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Served {
+    /// Who runs a request with so many bytes of inputs.
+    pub(crate) fn placement_of(&self, input_bytes: u64) -> Placement {
+        if input_bytes > self.inline_bytes_max { Placement::Pool } else { self.placement }
+    }
+
+    /// The policy of the batches that shards run: none is larger than what was tried.
+    pub(crate) fn inline_policy(&self) -> Policy {
+        let bytes_max = usize::try_from(self.inline_bytes_max).unwrap_or(usize::MAX);
+        Policy { bytes_max: bytes_max.min(self.policy.bytes_max), ..self.policy.clone() }
+    }
 }
 
 /// Who runs a model's batches.

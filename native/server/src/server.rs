@@ -12,7 +12,7 @@ use servekit_core::{Dispatch, ModelKey, Refusal, Report};
 
 use crate::config::Config;
 use crate::listeners::{Addresses, BindError, Listeners, SocketFile};
-use crate::listing::{Absence, Entry, Listing, Phase, Placement, Served, State, Version};
+use crate::listing::{Absence, Entry, Listing, Phase, Served, State, Version};
 use crate::log::{self, Log};
 use crate::refusals;
 use crate::shard::{self, Command, Handle, Post};
@@ -161,9 +161,8 @@ impl Server {
         let (name, version, required) = (served.name.clone(), served.version.clone(), served.required);
         let bytes_max = self.shared.limits.model_in_flight_bytes_max;
         let published = Arc::new(Version::new(key, served, bytes_max, &self.shared.counters));
-        if published.served.placement == Placement::Pool {
-            self.shared.pool.open(&published)?;
-        }
+        // Inline models too: their largest requests run there.
+        self.shared.pool.open(&published)?;
         let replaced = self.served(&name, &version);
         let entry = Entry { name, version, required, state: State::Served(published) };
         self.change(|listing| Some(listing.with(entry.clone())));

@@ -34,6 +34,7 @@ fn served(placement: Placement) -> (Served, FakeModel) {
         version: "1".into(),
         model: Arc::new(model.clone()),
         placement,
+        inline_bytes_max: u64::MAX,
         policy: Policy::of(&contract, &servekit_testing::limits()),
         lanes: 1,
         latency_target: Duration::ZERO,

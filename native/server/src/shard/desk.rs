@@ -75,7 +75,11 @@ impl Request {
     /// Where it may be queued.
     pub(crate) fn queued(&self) -> Option<Queued> {
         let Stage::Waiting(Waiting { version, input_bytes, .. }) = &self.stage else { return None };
-        Some(Queued { placement: version.served.placement, key: version.key, bytes: *input_bytes as usize })
+        Some(Queued {
+            placement: version.served.placement_of(*input_bytes),
+            key: version.key,
+            bytes: *input_bytes as usize,
+        })
     }
 }
 

@@ -34,7 +34,7 @@ impl Desk {
             if version.served.placement == Placement::Inline {
                 // A lane that cannot be had is asked for again by its first batch, which tells why.
                 lane.executor = version.served.model.executor().ok();
-                scheduler.add(version.key, &*version.served.name, version.served.policy.clone());
+                scheduler.add(version.key, &*version.served.name, version.served.inline_policy());
             }
             version.shards.fetch_add(1, Ordering::Relaxed);
             lanes.insert(place, lane);

@@ -246,7 +246,7 @@ impl Desk {
         if let Some(scope) = &mut request.scope {
             scope.accept(self.now);
         }
-        let (key, placement, arrived_at) = (version.key, version.served.placement, self.now);
+        let (key, placement, arrived_at) = (version.key, version.served.placement_of(input_bytes), self.now);
         request.stage = Stage::Waiting(Waiting { ticket, version, arrived_at, deadline, asked, input_bytes, rows });
         self.expect(deadline);
         let caller = Caller::new(ticket, Arc::clone(&self.mailbox));

@@ -79,6 +79,30 @@ fn a_pool_model_answers_by_mailbox() {
 }
 
 #[test]
+fn an_inline_model_leaves_to_a_runner_what_is_larger_than_was_tried() {
+    let (mut bench, model) = Bench::serving(Placement::Inline, |_| {});
+    let runner = bench.start_runner();
+    let client = bench.connect();
+    let body = |columns: usize| {
+        let data = vec!["1"; columns].join(",");
+        format!(r#"{{"inputs":[{{"name":"x","shape":[1,{columns}],"datatype":"FP32","data":[{data}]}}]}}"#)
+    };
+    let columns_max = INLINE_BYTES_MAX as usize / size_of::<f32>();
+    client.say(post(&body(columns_max), ""));
+    bench.tick(&[&client]);
+    assert_eq!(values_of(&client.hear()), [1.0], "as large as was tried: answered in its tick");
+    client.say(post(&body(columns_max + 1), ""));
+    bench.tick(&[&client]);
+    bench.wait_woken();
+    bench.tick(&[]);
+    assert_eq!(values_of(&client.hear()), [1.0]);
+    assert_eq!(model.recorded().len(), 2);
+    bench.shared.pool.stop(&crate::refusals::draining());
+    runner.join().expect("a runner ends with its pool");
+    bench.assert_idle();
+}
+
+#[test]
 fn a_caller_who_leaves_does_not_harm_the_batch() {
     let (mut bench, model) = Bench::serving(Placement::Pool, |_| {});
     let [leaver, other] = [bench.connect(), bench.connect()];

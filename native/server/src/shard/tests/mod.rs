@@ -184,6 +184,7 @@ impl Bench {
             version: "1".into(),
             model: Arc::new(model.clone()),
             placement,
+            inline_bytes_max: INLINE_BYTES_MAX,
             policy: Policy::of(&contract, limits),
             lanes: 1,
             latency_target: Duration::from_millis(limits.latency_target_ms),
@@ -195,9 +196,7 @@ impl Bench {
         self.models += 1;
         let bytes_max = limits.model_in_flight_bytes_max;
         let version = Arc::new(Version::new(ModelKey(self.models), served, bytes_max, &self.shared.counters));
-        if placement == Placement::Pool {
-            self.shared.pool.open(&version).expect("a fake model has lanes");
-        }
+        self.shared.pool.open(&version).expect("a fake model has lanes");
         let (name, number) = (contract.model.clone(), "1".into());
         let entry = Entry { name, version: number, required: true, state: State::Served(version) };
         self.change(|listing| listing.with(entry.clone()));
@@ -260,6 +259,8 @@ impl Bench {
     }
 }
 
+/// What one inline batch may bring in.
+const INLINE_BYTES_MAX: u64 = 4_096;
 const SLOTS: usize = 4_096;
 
 /// A request whose one row has this value.

@@ -81,7 +81,7 @@ impl Meaning {
     }
 
     /// A request that says the same of other tensors.
-    #[inline]
+    #[inline(always)]
     pub(super) fn with(&self, inputs: Inputs) -> Decoded {
         let &Self { rows, overrides, timeout, ref asked } = self;
         let &Asked { ref outputs, binary_all, raw, .. } = asked;

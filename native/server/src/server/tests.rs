@@ -10,6 +10,7 @@ use servekit_testing::FakeModel;
 use super::*;
 use crate::config::{AccessLog, DataPorts, LogFormat};
 use crate::dialect::fixtures;
+use crate::listing::Placement;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -20,7 +20,7 @@ pub struct Served {
     /// Who runs its batches.
     pub placement: Placement,
     /// Inline: what a batch was tried with. Larger requests go to a runner: nobody knows how long they run, and a shard
-    /// must not find out.
+    /// must not find out. The largest number there is keeps all of them inline.
     pub inline_bytes_max: u64,
     /// What bounds its batches and its queue.
     pub policy: Policy,
@@ -42,6 +42,11 @@ impl Served {
     /// Who runs a request with so many bytes of inputs.
     pub(crate) fn placement_of(&self, input_bytes: u64) -> Placement {
         if input_bytes > self.inline_bytes_max { Placement::Pool } else { self.placement }
+    }
+
+    /// Whether any request may go to a runner.
+    pub(crate) fn needs_runners(&self) -> bool {
+        self.placement_of(u64::MAX) == Placement::Pool
     }
 
     /// The policy of the batches that shards run: none is larger than what was tried.

@@ -161,8 +161,9 @@ impl Server {
         let (name, version, required) = (served.name.clone(), served.version.clone(), served.required);
         let bytes_max = self.shared.limits.model_in_flight_bytes_max;
         let published = Arc::new(Version::new(key, served, bytes_max, &self.shared.counters));
-        // Inline models too: their largest requests run there.
-        self.shared.pool.open(&published)?;
+        if published.served.needs_runners() {
+            self.shared.pool.open(&published)?;
+        }
         let replaced = self.served(&name, &version);
         let entry = Entry { name, version, required, state: State::Served(published) };
         self.change(|listing| Some(listing.with(entry.clone())));

@@ -118,7 +118,7 @@ class Limits(Frozen):
         flag=True,
         automatic="half of in_flight_bytes_max with two models or more, else all of it",
     )
-    queue_requests_max: Count = key(65_536, "queued requests of all models", flag=True)
+    queue_requests_max: Count = key(65_536, "requests of all models that wait or run", flag=True)
     model_queue_requests_max: Count = key(16_384, "queued requests of one model", flag=True)
     latency_target_ms: CountOrZero = key(0, "deadline of a request that brings none; 0 is none", flag=True)
     queue_wait_ms_max: Count = key(30_000, "wait in the queue where neither target nor deadline is set", flag=True)

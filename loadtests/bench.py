@@ -100,6 +100,9 @@ def count(client: Client, settings: Settings, counter: Counter) -> float | None:
     """User instructions a request, from runs of their own."""
     slow = counter.slowdown > 1
     seconds = SLOW_SECONDS if slow else settings.seconds
+    # Twice: the first learns how fast the slowed server is, and the second how fast it is once it is warm, so that the
+    # counted run has enough requests for each connection's first ones not to show.
+    client.send_counted(WARM_SECONDS, counter)
     client.send_counted(WARM_SECONDS, counter)
     counted = [client.send_counted(seconds, counter) for _ in range(1 if slow else settings.rounds)]
     known = [instructions for instructions in counted if instructions is not None]

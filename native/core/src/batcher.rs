@@ -88,6 +88,8 @@ pub struct Batcher {
     /// For texts.
     model: Arc<str>,
     policy: Policy,
+    /// Memory is short: batches have half of their rows.
+    is_pressed: bool,
     /// Slots of classes, empty ones among them: they keep their memory for the next shape.
     classes: Vec<ShapeClass>,
     /// Slot of each class that has a key.
@@ -114,6 +116,7 @@ impl Batcher {
         Self {
             model: model.into(),
             policy,
+            is_pressed: false,
             classes: Vec::new(),
             slots: HashMap::new(),
             free: Vec::new(),
@@ -191,6 +194,16 @@ impl Batcher {
         if report.is_unbatchable {
             self.policy.batched = false;
         }
+    }
+
+    /// Halves batches while memory is short.
+    pub fn press(&mut self, is_pressed: bool) {
+        self.is_pressed = is_pressed;
+    }
+
+    /// Rows that the next batch may have.
+    fn rows_max(&self) -> u32 {
+        if self.is_pressed { (self.policy.rows_max / 2).max(1) } else { self.policy.rows_max }
     }
 
     /// Says that the caller of a queued request of this many bytes has left (its ticket is retired). Its rows are never
@@ -281,7 +294,8 @@ impl Batcher {
     }
 
     fn fill(&mut self, slot: usize, now: Instant, batch: &mut Batch, answers: &mut Answers) {
-        let Policy { rows_max, bytes_max, batched, answer_bytes_max, .. } = self.policy;
+        let Policy { bytes_max, batched, answer_bytes_max, .. } = self.policy;
+        let rows_max = self.rows_max();
         let items = &mut self.classes[slot].items;
         while let Some(head) = items.front() {
             let rows = head.row_count();
@@ -358,7 +372,7 @@ impl Batcher {
 
     fn full(&self) -> Refusal {
         const WAIT_MIN: Duration = Duration::from_millis(10);
-        let batches = self.queued.rows.div_ceil(self.policy.rows_max as usize);
+        let batches = self.queued.rows.div_ceil(self.rows_max() as usize);
         let wait = self.run.saturating_mul(u32::try_from(batches).unwrap_or(u32::MAX)).max(WAIT_MIN);
         let text = format!(
             "queue of '{}' holds {} of {} requests: Exceeds maximum queue size; retry in {} ms",

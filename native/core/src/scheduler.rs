@@ -87,6 +87,11 @@ impl Scheduler {
         }
     }
 
+    /// Halves the batches of all models while memory is short.
+    pub fn press(&mut self, is_pressed: bool) {
+        self.batchers.iter_mut().for_each(|batcher| batcher.press(is_pressed));
+    }
+
     /// Says that the caller of a request of this model, of this many bytes, has left; see [`Batcher::leave`].
     pub fn leave(&mut self, key: ModelKey, bytes: usize) {
         if let Some(place) = self.place(key) {

@@ -103,6 +103,11 @@ impl Pool {
         self.ring(state);
     }
 
+    /// Halves the batches of all models while memory is short.
+    pub(crate) fn press(&self, is_pressed: bool) {
+        self.lock().queues.iter_mut().for_each(|queue| queue.batcher.press(is_pressed));
+    }
+
     /// Says that the caller of a queued request has left; see [`Batcher::leave`].
     pub(crate) fn leave(&self, key: ModelKey, bytes: usize) {
         let mut state = self.lock();

@@ -139,8 +139,8 @@ impl Pressure {
         self.resident_bytes.store(resident_bytes, Ordering::Relaxed);
     }
 
-    /// Idle connections must go.
-    pub(crate) fn closes_idle(&self) -> bool {
+    /// Idle connections must go, and batches are halved.
+    pub(crate) fn is_high(&self) -> bool {
         self.percent.load(Ordering::Relaxed) >= 80
     }
 
@@ -187,7 +187,7 @@ mod tests {
             [(79, true, true, false), (80, true, true, true), (90, true, false, true), (95, false, false, true)];
         for (percent, small, large, idle) in cases {
             pressure.note(percent, 100);
-            let found = (pressure.admits(1), pressure.admits((1 << 20) + 1), pressure.closes_idle());
+            let found = (pressure.admits(1), pressure.admits((1 << 20) + 1), pressure.is_high());
             assert_eq!(found, (small, large, idle), "{percent}");
         }
     }

@@ -239,3 +239,16 @@ fn a_queue_that_closes_answers_everyone() {
     bench.offer_rows(&[4.0]);
     assert_eq!(bench.next(), Next::Run);
 }
+
+#[test]
+fn while_memory_is_short_batches_have_half_of_their_rows() {
+    let mut bench = Bench::with(contract_of_rows(1), policy(4));
+    for (is_pressed, expected) in [(true, vec![2, 2]), (false, vec![4])] {
+        bench.batcher.press(is_pressed);
+        for value in [1.0, 2.0, 3.0, 4.0] {
+            bench.offer_rows(&[value]);
+        }
+        let reports = bench.run_all();
+        assert_eq!(reports.iter().map(servekit_core::Report::rows).collect::<Vec<_>>(), expected);
+    }
+}

@@ -340,7 +340,8 @@ impl<T: Transport> Shard<T> {
             return;
         }
         self.checked_at = now;
-        let closes_idle = self.desk.shared.pressure.closes_idle();
+        let closes_idle = self.desk.shared.pressure.is_high();
+        self.desk.scheduler.press(closes_idle);
         for (_, link) in self.links.iter_mut() {
             link.wire.on_time(now);
             // Whoever was let in just now has yet to say its first word.

@@ -219,6 +219,7 @@ impl Runner {
             self.measured_at = Some(now);
             if let Some(bytes) = resident_bytes() {
                 self.shared.pressure.note(bytes, self.shared.limits.memory_bytes_max);
+                self.shared.pool.press(self.shared.pressure.is_high());
             }
         }
     }

@@ -7,9 +7,7 @@ import threading
 
 import pytest
 
-from tests.serve import models
 from tests.serve.alive import G_VALUES, G, unharmed
-from tests.serve.process import serving
 from tests.serve.transports import path_of
 
 IDENT = path_of("ident")
@@ -18,22 +16,6 @@ REQUESTS = 1_000
 HEAD = f"POST {IDENT} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n".encode()
 POST = HEAD + f"Content-Length: {len(G)}\r\n\r\n".encode() + G
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: test\r\n\r\n"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    models.ident(folder)
-    models.tiny(folder)
-    with serving(folder) as process:
-        yield process
-
-
-@pytest.fixture(params=["http", "grpc"])
-def address(server, request):
-    """Each test runs on both data ports, and leaves the server as it was."""
-    with unharmed(server):
-        yield server.data_ports[request.param]
 
 
 @pytest.fixture

@@ -8,10 +8,8 @@ import pytest
 from hpack import Encoder
 from hyperframe.frame import ContinuationFrame, HeadersFrame, PriorityFrame
 
-from tests.serve import models
 from tests.serve.alive import G_VALUES, G, unharmed
 from tests.serve.http2 import Answer, http2
-from tests.serve.process import serving
 from tests.serve.stubs import stub_module
 from tests.serve.tensors import same_bits
 from tests.serve.transports import LENGTH_FIELD, Asked, binary_body, body_arrays, grpc_request, message_arrays, path_of
@@ -22,22 +20,6 @@ CONNECTION_WINDOW = 65_535
 GRPC_PATH = "/inference.GRPCInferenceService/ModelInfer"
 GRPC_FIELDS = (("content-type", "application/grpc"), ("te", "trailers"))
 WIDE = np.arange(100_000, dtype=np.float32).reshape(1, -1)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    models.ident(folder)
-    models.tiny(folder)
-    with serving(folder) as process:
-        yield process
-
-
-@pytest.fixture(params=["http", "grpc"])
-def address(server, request):
-    """Each test runs on both data ports, and leaves the server as it was."""
-    with unharmed(server):
-        yield server.data_ports[request.param]
 
 
 def right(answer, values=G_VALUES):

@@ -8,9 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from tests.serve import models
 from tests.serve.alive import G_VALUES, G, unharmed
-from tests.serve.process import serving
 from tests.serve.transports import Asked, grpc_request, http_arrays, json_body, path_of
 
 SECONDS = 60
@@ -31,22 +29,6 @@ function response(status, headers, body)
   if status ~= 200 or not body:find('"data":%%[1.5,') then print("WRONG " .. status .. " " .. body) end
 end
 """
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    models.ident(folder)
-    models.tiny(folder)
-    with serving(folder) as process:
-        yield process
-
-
-@pytest.fixture(params=["http", "grpc"])
-def address(server, request):
-    """Each test runs on both data ports, and leaves the server as it was."""
-    with unharmed(server):
-        yield server.data_ports[request.param]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 import numpy as np
@@ -31,6 +32,7 @@ TINY_ROW = np.array([[0.5, -1.0, 2.0, 0.25]], np.float32)
 MIB = 2**20
 GROWTH_BYTES_MAX = 32 * MIB
 SETTLE_SECONDS_MAX = 10.0
+Seen = TypeVar("Seen")
 GAUGES = ("servekit_in_flight_requests", "servekit_in_flight_bytes", "servekit_queue_rows", "servekit_streams")
 
 
@@ -87,8 +89,8 @@ def goes_on(connection: HTTPConnection, *, closed: bool) -> None:
     assert json.loads(body)["outputs"][0]["data"] == G_VALUES.ravel().tolist()
 
 
-def waited(check: Callable[[], None], seconds: float = SETTLE_SECONDS_MAX) -> None:
-    """Repeat a check until it holds; its last complaint is raised."""
+def waited(check: Callable[[], Seen], seconds: float = SETTLE_SECONDS_MAX) -> Seen:
+    """Repeat a check until it holds, for what it returns; its last complaint is raised."""
     deadline = time.monotonic() + seconds
     pause = threading.Event()
     while True:

@@ -18,6 +18,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from tests.serve import models
+from tests.serve.alive import waited
 from tests.serve.limit_cases import Group, body, placed, refused, row, served, spin_message
 from tests.serve.limit_cases_time import within
 from tests.serve.process import ServerProcess, serving
@@ -184,14 +185,16 @@ def access_lines(server: ServerProcess) -> list[dict[str, Any]]:
 @MANAGED.case("log_field_bytes_max")
 def log_fields(server: ServerProcess) -> None:
     def logged(identity: str) -> str:
-        def is_there() -> bool:
+        """Sends until a line is told: lines beyond those of a second are dropped."""
+
+        def told() -> str:
             with raw_connection(server) as connection:
                 served(connection.ask(infer("ident", body(row(1, 2, 3), id=identity))))
-            return any(str(line["id"])[:8] == identity[:8] for line in access_lines(server))
+            found = [str(line["id"]) for line in access_lines(server) if str(line["id"])[:8] == identity[:8]]
+            assert found, "no line told yet"
+            return found[0]
 
-        with server.said:
-            assert server.said.wait_for(is_there, 20)
-        return next(str(line["id"]) for line in access_lines(server) if str(line["id"])[:8] == identity[:8])
+        return waited(told, 20)
 
     assert logged("at-limit".ljust(32, "i")) == "at-limit".ljust(32, "i")
     assert logged("one-past".ljust(33, "i")) == "one-past".ljust(32, "i") + "…"

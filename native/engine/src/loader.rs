@@ -10,6 +10,7 @@ use crate::cuda;
 use crate::fault::{Fault, told};
 use crate::file::{self, ModelFile};
 use crate::lane::{Graph, Lane, Part};
+use crate::memory::give_back_freed_memory;
 use crate::model::{Description, DeviceChoice, Execution, LoadedModel, ModelSpec, Placement, Settings};
 use crate::probe::{self, Bounds, Findings};
 use crate::scan::{self, Scan};
@@ -308,15 +309,6 @@ fn output_specs(signature: &Signature, seen: Option<&[Shape]>) -> Box<[TensorSpe
         spec
     };
     signature.outputs.iter().enumerate().map(spec).collect()
-}
-
-/// Loading frees far more than it keeps, and the C library keeps what is freed unless it is asked.
-fn give_back_freed_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: only releases memory that nobody uses; any thread may call it.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }
 
 /// Runs the golden row once, so that the first request finds memory and caches ready. Whether it succeeds is seen

@@ -256,6 +256,7 @@ fn server_config(config: &Config, loader: &Loader) -> servekit_server::Config {
             field_bytes_max: config.limits.log_field_bytes_max,
         },
         log: Box::new(|_: LogKind, line: &str| tell(line)),
+        give_back_memory: Box::new(servekit_engine::give_back_freed_memory),
     }
 }
 

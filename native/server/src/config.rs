@@ -20,6 +20,9 @@ pub struct Config {
     pub access: AccessLog,
     /// Takes log lines, on a thread of its own.
     pub log: LogSink,
+    /// Gives memory that the calling thread has freed back to the system. Called by shards that have become quiet after
+    /// large requests.
+    pub give_back_memory: Hook,
 }
 
 /// The data listeners. Each may be absent.
@@ -65,6 +68,9 @@ pub enum LogKind {
     /// Something the operator should know.
     Warning,
 }
+
+/// Something to be done at certain times.
+pub type Hook = Box<dyn Fn() + Send + Sync>;
 
 /// Takes log lines, already in their form and without the line's end.
 pub type LogSink = Box<dyn Fn(LogKind, &str) + Send>;

@@ -9,13 +9,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use servekit_core::{Budget, Limits, ShardCounters};
 
+use crate::config::Hook;
 use crate::listing::Listing;
 use crate::log::Log;
 use crate::pool::Pool;
 
 /// Shared by the shards, the runners and the server's owner. Nothing in it is locked on a request's way, except the
 /// pool's queue.
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub limits: Limits,
     /// Models and phase: replaced whole, read by everybody.
@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     pub log: Log,
     pub peers: Peers,
     pub pressure: Pressure,
+    /// See [`Config`](crate::Config).
+    pub give_back_memory: Hook,
     /// One per shard, in their order.
     pub standings: Box<[Standing]>,
     /// One per shard and then one per runner.
@@ -46,7 +48,7 @@ pub(crate) struct Standing {
 
 impl Shared {
     /// Everything that threads share, before there is any thread or model.
-    pub(crate) fn new(limits: Limits, log: Log, shards: usize, runners: usize) -> Self {
+    pub(crate) fn new(limits: Limits, log: Log, shards: usize, runners: usize, give_back_memory: Hook) -> Self {
         let standing = |_| Standing { connections: AtomicUsize::new(0), busy: AtomicU64::new(u64::MAX) };
         Self {
             listing: Arc::default(),
@@ -55,6 +57,7 @@ impl Shared {
             log,
             peers: Peers::new(limits.connections_peer_max),
             pressure: Pressure::default(),
+            give_back_memory,
             standings: (0..shards).map(standing).collect(),
             counters: (0..shards + runners).map(|_| ShardCounters::new()).collect(),
             unanswered: AtomicU64::new(0),

@@ -112,6 +112,7 @@ fn server() -> Server {
         limits: limits.clone(),
         access: AccessLog { sample: 0.0, format: LogFormat::Text, lines_per_second_max: 10, field_bytes_max: 64 },
         log: Box::new(|_, _| {}),
+        give_back_memory: Box::new(|| {}),
     })
     .expect("free ports");
     let served = Served {

@@ -24,6 +24,7 @@ fn config(shards: usize, change: impl FnOnce(&mut Limits)) -> Config {
         limits,
         access: AccessLog { sample: 0.0, format: LogFormat::Text, lines_per_second_max: 10, field_bytes_max: 64 },
         log: Box::new(|_, _| {}),
+        give_back_memory: Box::new(|| {}),
     }
 }
 

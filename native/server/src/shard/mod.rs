@@ -50,6 +50,13 @@ const ROUNDS_MAX: usize = 16;
 /// given as long to bring it, and told with the answer.
 const LEAVING_GRACE: Duration = Duration::from_millis(200);
 
+/// Freed memory is given back once a shard has had nothing in hand for so long: before, the next request would only have
+/// to ask for it again.
+const QUIET_MIN: Duration = Duration::from_millis(200);
+
+/// Less than this is kept for the next requests.
+const KEPT_BYTES_MAX: u64 = 4 << 20;
+
 /// Ages of connections are spread over so many values, so that those opened together do not end together.
 const AGES: usize = 16;
 
@@ -71,6 +78,10 @@ pub(crate) struct Shard<T> {
     swept_at: Instant,
     /// When clients were asked to go.
     left_at: Option<Instant>,
+    /// Most bytes of requests and answers at once since freed memory was given back last.
+    bytes_peak: u64,
+    /// When there were bytes last.
+    held_at: Instant,
     /// They were not asked yet in the tick in which that time came.
     is_leaving: bool,
     /// Connections that had their turn and have more to read.
@@ -112,6 +123,8 @@ impl<T: Transport> Shard<T> {
             checked_at: now,
             swept_at: now,
             left_at: None,
+            bytes_peak: 0,
+            held_at: now,
             is_leaving: false,
             later: Vec::new(),
             batch: Batch::default(),
@@ -204,6 +217,7 @@ impl<T: Transport> Shard<T> {
             self.dispatch();
         }
         self.check_time();
+        self.give_back_memory();
         self.flush();
         std::mem::swap(&mut self.later, &mut self.desk.active);
         self.desk.active.append(&mut self.later);
@@ -225,7 +239,8 @@ impl<T: Transport> Shard<T> {
             Phase::Draining { leave_at } if !self.has_left() => Some(leave_at),
             _ => self.left_at.map(|left_at| left_at + LEAVING_GRACE).filter(|&end| end > now),
         };
-        let next = [check, sweep, leave].into_iter().flatten().min()?;
+        let quiet = self.owes_memory().then(|| self.held_at + QUIET_MIN);
+        let next = [check, sweep, leave, quiet].into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))
     }
 
@@ -293,6 +308,7 @@ impl<T: Transport> Shard<T> {
         // Whoever became active meanwhile stands in the list that took this one's place.
         active.append(&mut self.desk.active);
         self.desk.active = active;
+        self.bytes_peak = self.bytes_peak.max(self.desk.lease.bytes());
     }
 
     /// Takes the answers of the pool.
@@ -353,6 +369,20 @@ impl<T: Transport> Shard<T> {
                 self.desk.touch(link);
             }
         }
+    }
+
+    /// Gives memory back after large requests, once nothing is in hand.
+    fn give_back_memory(&mut self) {
+        if self.desk.lease.bytes() > 0 {
+            self.held_at = self.desk.now;
+        } else if self.owes_memory() && self.desk.now.saturating_duration_since(self.held_at) >= QUIET_MIN {
+            self.bytes_peak = 0;
+            (self.desk.shared.give_back_memory)();
+        }
+    }
+
+    fn owes_memory(&self) -> bool {
+        self.bytes_peak > KEPT_BYTES_MAX && self.desk.lease.bytes() == 0
     }
 
     fn longest_idle(&mut self) -> Option<u32> {

@@ -80,6 +80,26 @@ fn memory_in_use_refuses_large_bodies_first() {
 }
 
 #[test]
+fn memory_of_large_requests_is_given_back_once_the_shard_is_quiet() {
+    let (mut bench, _model) = Bench::serving(Placement::Inline, |_| {});
+    let client = bench.connect();
+    let given_back = |bench: &Bench| bench.given_back.load(Ordering::Relaxed);
+    for (padding, expected) in [(0, 0), (5 << 20, 1), (5 << 20, 2)] {
+        client.say(post(&(json(1.0) + &" ".repeat(padding)), ""));
+        while client.hear_statuses().is_empty() {
+            bench.tick(&[&client]);
+        }
+        bench.clock.advance(QUIET_MIN - Duration::from_millis(1));
+        bench.tick(&[]);
+        assert_eq!(given_back(&bench), expected.max(1) - 1);
+        assert!(expected == 0 || bench.shard.wait() == Some(Duration::from_millis(1)));
+        bench.clock.advance_ms(1);
+        bench.tick(&[]);
+        assert_eq!((given_back(&bench), bench.shard.owes_memory()), (expected, false));
+    }
+}
+
+#[test]
 fn a_connection_of_failing_rows_runs_alone_for_a_while() {
     let (mut bench, model) = Bench::serving(Placement::Inline, |_| {});
     model.reject(9.0);

@@ -11,6 +11,7 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use servekit_core::{Limits, Mailbox, ModelKey, Policy, ShardSnapshot};
 use servekit_testing::{Clock, FakeModel};
 
 use super::transport::{Peer, Transport};
-use super::{Ready, Shard};
+use super::{QUIET_MIN, Ready, Shard};
 use crate::config::{AccessLog, LogFormat};
 use crate::dialect::fixtures;
 use crate::listing::{Entry, Listing, Phase, Placement, Served, State, Version};
@@ -143,6 +144,8 @@ struct Bench {
     /// One message per wake of the shard.
     wakes: Receiver<()>,
     models: u32,
+    /// Times that memory was given back.
+    given_back: Arc<AtomicUsize>,
     _lines: Receiver<(crate::config::LogKind, String)>,
 }
 
@@ -154,7 +157,12 @@ impl Bench {
         let access = AccessLog { sample: 0.0, format: LogFormat::Text, lines_per_second_max: 10, field_bytes_max: 64 };
         let (log, lines) = Log::new(access);
         let clock = Clock::new();
-        let shared = Arc::new(Shared::new(limits, log, 1, 1));
+        let given_back = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&given_back);
+        let give_back = Box::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        let shared = Arc::new(Shared::new(limits, log, 1, 1, give_back));
         let (wake, wakes) = channel();
         let wake = Box::new(move || {
             // A bench that is gone needs no wake.
@@ -163,7 +171,7 @@ impl Bench {
         let mailbox = Mailbox::new(SLOTS, wake);
         let time = clock.clone();
         let shard = Shard::new(&shared, 0, mailbox, SLOTS, Box::new(move || time.now()));
-        let bench = Self { clock, shared, shard, wakes, models: 0, _lines: lines };
+        let bench = Self { clock, shared, shard, wakes, models: 0, given_back, _lines: lines };
         bench.change(|listing| listing.at(Phase::Ready));
         bench
     }
@@ -221,7 +229,7 @@ impl Bench {
 
     fn connect_from(&mut self, peer: Peer) -> Result<Client, Pipe> {
         let ends = Rc::new(RefCell::new(Ends { room: usize::MAX, ..Ends::default() }));
-        self.shared.standings[0].connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.shared.standings[0].connections.fetch_add(1, Ordering::Relaxed);
         let number = self.shard.open(Pipe(Rc::clone(&ends)), peer)?;
         Ok(Client { ends, number })
     }

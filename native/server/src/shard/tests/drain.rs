@@ -90,7 +90,7 @@ fn whoever_has_no_answer_in_time_is_told_and_counted() {
     let heard = client.hear();
     assert_eq!(heard[0].status, 503);
     assert!(heard[0].head.contains("servekit-refusal: draining"));
-    assert_eq!(bench.shared.unanswered.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(bench.shared.unanswered.load(Ordering::Relaxed), 1);
     assert!(bench.shared.wait_idle(Duration::ZERO));
     bench.assert_idle();
 }

@@ -69,6 +69,15 @@ impl Item {
         }
     }
 
+    /// The class of its request.
+    #[must_use]
+    pub fn priority(&self) -> u8 {
+        match &self.content {
+            Content::Whole(pending) => pending.priority,
+            Content::Part(part) => part.split.priority,
+        }
+    }
+
     /// Whether its caller still waits; not so for a part of a request that has failed already.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
@@ -145,11 +154,19 @@ pub enum Dispatch {
     Idle,
     /// No further row fits.
     Full,
+    /// More rows would have made the most urgent one late.
+    Window,
+    /// It was held for rows that were expected, and they came or time was up.
+    Held,
+    /// A smaller batch costs less for each row; the rest rides in the next.
+    Trimmed,
+    /// It may share its run with nobody.
+    Alone,
 }
 
 impl Dispatch {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Idle, Self::Full];
+    pub const ALL: [Self; 6] = [Self::Idle, Self::Full, Self::Window, Self::Held, Self::Trimmed, Self::Alone];
 
     /// Value of the metric's label.
     #[must_use]
@@ -157,9 +174,17 @@ impl Dispatch {
         match self {
             Self::Idle => "idle",
             Self::Full => "full",
+            Self::Window => "window",
+            Self::Held => "held",
+            Self::Trimmed => "trimmed",
+            Self::Alone => "alone",
         }
     }
 }
+
+/// Names a batch between its dispatch and its report, within its Batcher. Used again after the report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RunId(pub u32);
 
 /// What one run takes. Whoever runs batches owns one and has it filled again and again.
 #[derive(Debug, Default)]
@@ -174,6 +199,8 @@ pub struct Batch {
     pub bytes: usize,
     /// Why it was formed.
     pub dispatch: Dispatch,
+    /// Tells its Batcher, by the report, what has run.
+    pub run: RunId,
 }
 
 impl Batch {

@@ -6,36 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::shape_class::{ClassKey, ShapeClass, has_key, write_key};
-use crate::{Answers, Batch, Contract, Dispatch, Item, Limits, Pending, Reason, Refusal, Report};
-
-/// What bounds one model's batches and queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// Rows of a batch. Requests of more are cut into parts.
-    pub rows_max: u32,
-    /// Bytes of a batch's inputs. Requests of more are cut into parts.
-    pub bytes_max: usize,
-    /// Whether requests of several callers may share a run; otherwise each runs by itself, uncut.
-    pub batched: bool,
-    /// Requests that may wait.
-    pub requests_max: usize,
-    /// Bytes that the merged answer of a cut request may have.
-    pub answer_bytes_max: u64,
-}
-
-impl Policy {
-    /// The policy of a model that sets no bounds of its own.
-    #[must_use]
-    pub fn of(contract: &Contract, limits: &Limits) -> Self {
-        Self {
-            rows_max: u32::try_from(limits.batch_rows_max).unwrap_or(u32::MAX),
-            bytes_max: usize::try_from(limits.batch_bytes_max).unwrap_or(usize::MAX),
-            batched: contract.is_batched(),
-            requests_max: usize::try_from(limits.model_queue_requests_max).unwrap_or(usize::MAX),
-            answer_bytes_max: limits.response_body_bytes_max,
-        }
-    }
-}
+use crate::{Answers, Batch, Dispatch, Item, Pending, Policy, Reason, Refusal, Report};
 
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,7 +155,7 @@ impl Batcher {
     }
 
     /// Learns from a run: how long it took, and whether batches must be smaller.
-    pub fn ran(&mut self, report: &Report) {
+    pub fn ran(&mut self, report: &Report, _now: Instant) {
         for run in &report.runs {
             self.run = if self.run.is_zero() { run.run } else { (self.run * 7 + run.run) / 8 };
         }

@@ -1,5 +1,7 @@
 //! What a model takes and gives, and the checks that keep everything else away from its batches.
 
+use std::sync::Arc;
+
 use crate::tensor::element_count;
 use crate::{Datatype, Limits, Reason, Refusal, Tensor};
 
@@ -55,6 +57,28 @@ pub enum Batching {
     Alone(Box<str>),
 }
 
+/// A free axis behind the first that inputs share (a length): rows that differ in it run together, padded to the longest,
+/// because padding was proved to change nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ragged {
+    /// Of each input its axis of that length, `None` where it has none. Inputs that have it agree in every request.
+    pub inputs: Box<[Option<usize>]>,
+    /// Of each output its axis of that length, at which it is cut back to the request's own.
+    pub outputs: Box<[Option<usize>]>,
+}
+
+impl Ragged {
+    /// The length of these inputs; 0 where none of those given has the axis.
+    #[must_use]
+    pub fn length(&self, inputs: &[Option<Tensor>]) -> u64 {
+        let lengths = self.inputs.iter().zip(inputs).filter_map(|(axis, input)| {
+            let (axis, input) = ((*axis)?, input.as_ref()?);
+            input.shape.get(axis).map(|&size| size.unsigned_abs())
+        });
+        lengths.max().unwrap_or(0)
+    }
+}
+
 /// Inputs, outputs and batching of one model version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contract {
@@ -66,6 +90,8 @@ pub struct Contract {
     pub outputs: Box<[TensorSpec]>,
     /// How requests share runs.
     pub batching: Batching,
+    /// Lengths that may be mixed, where padding is harmless.
+    pub ragged: Option<Arc<Ragged>>,
 }
 
 impl Contract {

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use crate::report::{Fault, Outcome, Report, Run};
 use crate::split::does_not_fit;
 use crate::{
-    Answers, Batch, Contract, Executor, Item, Outputs, Reason, Refusal, Reply, RunFailure, RunOutputs, Timing,
+    Answers, Batch, Contract, Dispatch, Executor, Item, Outputs, Reason, Refusal, Reply, RunFailure, RunOutputs, Timing,
 };
 
 /// Runs a batch on a lane and answers all its requests; the batch has no items afterwards, what else it says stays.
@@ -24,7 +24,8 @@ pub fn execute(
     answers: &mut Answers,
 ) -> Report {
     let mut now = clock();
-    let mut lane = Lane { executor, contract, answers, report: Report::started(now) };
+    let mut lane =
+        Lane { executor, contract, answers, report: Report::started(batch.run, now), dispatch: batch.dispatch };
     // Always the last items are run, and leave; so taking one out moves no other group. Groups are given by length.
     let items = &mut batch.items;
     let mut groups: SmallVec<[usize; 16]> = SmallVec::from_slice(&[items.len()]);
@@ -69,6 +70,7 @@ struct Lane<'a> {
     contract: &'a Contract,
     answers: &'a mut Answers,
     report: Report,
+    dispatch: Dispatch,
 }
 
 impl Lane<'_> {
@@ -150,7 +152,7 @@ impl Lane<'_> {
                 queue = started_at.saturating_duration_since(arrived_at);
             }
             self.report.queue += queue;
-            let timing = Timing { queue, input, run, output, batch_rows: rows };
+            let timing = Timing { queue, input, run, output, batch_rows: rows, dispatch: self.dispatch };
             let count = item.rows();
             let mut reply = Reply { outputs: Outputs::new(), timing };
             if is_sole {

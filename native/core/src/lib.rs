@@ -14,6 +14,7 @@ mod execute;
 mod health;
 mod limits;
 mod model;
+mod policy;
 mod refusal;
 mod report;
 mod request;
@@ -23,11 +24,11 @@ mod split;
 mod tensor;
 
 pub use answers::Answers;
-pub use batch::{Batch, Dispatch, Item};
-pub use batcher::{Batcher, Next, Policy, Queued, Refused};
+pub use batch::{Batch, Dispatch, Item, RunId};
+pub use batcher::{Batcher, Next, Queued, Refused};
 pub use budget::{Budget, Lease, Quota, Share};
 pub use caller::{Answer, Caller, Mailbox, Ticket};
-pub use contract::{Axis, Batching, Contract, TensorSpec, list};
+pub use contract::{Axis, Batching, Contract, Ragged, TensorSpec, list};
 pub use counters::{
     Bounds, Distribution, Ending, Histogram, ModelCounters, ModelSnapshot, RequestScope, RequestsSnapshot,
     RowDistribution, ShardCounters, ShardSnapshot, Sum, Transport, Verdict,
@@ -37,6 +38,7 @@ pub use execute::execute;
 pub use health::{Health, Verdict as HealthVerdict};
 pub use limits::Limits;
 pub use model::{Executor, Model, RunFailure, RunOutputs};
+pub use policy::{Mode, Policy};
 pub use refusal::{Entry, GrpcCode, Reason, Refusal, quoted};
 pub use report::{Fault, Outcome, Report, Run};
 pub use request::{Inputs, Outputs, Pending, Reply, Timing};

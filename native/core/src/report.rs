@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use crate::{Reason, Refusal};
+use crate::{Reason, Refusal, RunId};
 
 /// One run of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,8 @@ impl Fault {
 /// What running a batch came to.
 #[derive(Clone, Debug)]
 pub struct Report {
+    /// That of the batch.
+    pub run: RunId,
     /// When the first run could begin.
     pub started_at: Instant,
     /// When the last had ended.
@@ -87,8 +89,9 @@ pub struct Report {
 }
 
 impl Report {
-    pub(crate) fn started(now: Instant) -> Self {
+    pub(crate) fn started(run: RunId, now: Instant) -> Self {
         Self {
+            run,
             started_at: now,
             ended_at: now,
             runs: SmallVec::new(),
@@ -125,7 +128,7 @@ impl Report {
 
     /// Time the model ran, over all runs.
     #[must_use]
-    pub fn run(&self) -> Duration {
+    pub fn run_time(&self) -> Duration {
         self.runs.iter().map(|run| run.run).sum()
     }
 }

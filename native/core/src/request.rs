@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use crate::{Caller, Tensor};
+use crate::{Caller, Dispatch, Tensor};
 
 /// Inputs in the contract's order; `None` where an optional one was left out. Most models have one; room for more would
 /// be moved along with every request.
@@ -27,6 +27,8 @@ pub struct Pending {
     pub arrived_at: Instant,
     /// From this moment on its answer is of no use: it is never run.
     pub deadline: Instant,
+    /// Its class: 0 goes before 1, and so on.
+    pub priority: u8,
     /// Runs with no other request: it overrides a default of the model, or its connection has sent failing rows.
     pub alone: bool,
 }
@@ -52,6 +54,8 @@ pub struct Timing {
     pub output: Duration,
     /// Rows of the batch.
     pub batch_rows: u32,
+    /// Why the batch left its queue when it did.
+    pub dispatch: Dispatch,
 }
 
 /// A result.

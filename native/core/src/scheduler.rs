@@ -81,9 +81,9 @@ impl Scheduler {
     }
 
     /// Learns from a run of this model.
-    pub fn ran(&mut self, key: ModelKey, report: &Report) {
+    pub fn ran(&mut self, key: ModelKey, report: &Report, now: Instant) {
         if let Some(place) = self.place(key) {
-            self.batchers[place].ran(report);
+            self.batchers[place].ran(report, now);
         }
     }
 

@@ -14,6 +14,7 @@ pub(crate) struct Split {
     pub(crate) rows: u32,
     pub(crate) arrived_at: Instant,
     pub(crate) deadline: Instant,
+    pub(crate) priority: u8,
     pub(crate) alone: bool,
     /// Bytes that the outputs of all parts together may have.
     answer_bytes_max: u64,
@@ -36,9 +37,9 @@ struct Merge {
 impl Split {
     /// Takes a request over; its inputs stay with the first part.
     pub(crate) fn of(pending: Pending, answer_bytes_max: u64) -> Part {
-        let Pending { caller, inputs, rows, arrived_at, deadline, alone } = pending;
+        let Pending { caller, inputs, rows, arrived_at, deadline, priority, alone } = pending;
         let merge = Merge { caller: Some(caller), parts: Vec::new(), rows: 0, bytes: 0, timing: Timing::default() };
-        let split = Self { rows, arrived_at, deadline, alone, answer_bytes_max, merge: Mutex::new(merge) };
+        let split = Self { rows, arrived_at, deadline, priority, alone, answer_bytes_max, merge: Mutex::new(merge) };
         Part { split: Arc::new(split), inputs, start: 0, rows }
     }
 
@@ -127,6 +128,7 @@ fn together(all: Timing, part: Timing, is_first: bool) -> Timing {
         run: all.run + part.run,
         output: all.output + part.output,
         batch_rows: all.batch_rows.max(part.batch_rows),
+        dispatch: part.dispatch,
     }
 }
 

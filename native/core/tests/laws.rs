@@ -19,7 +19,7 @@ use servekit_core::{
     Answer, Answers, Batch, Batcher, Contract, Executor, Model, Next, Pending, Policy, Reason, Refusal, Report, Ticket,
     execute,
 };
-use servekit_testing::{Clock, FakeModel, Inbox, fp32, fp32_values, limits};
+use servekit_testing::{Clock, FakeModel, Inbox, contract_of_rows, fp32, fp32_values, limits};
 
 /// One model, its queue, one lane and a shard's inbox, on a paused clock.
 struct Bench {
@@ -78,7 +78,7 @@ impl Bench {
         let clock = self.clock.clone();
         let report =
             execute(&mut *self.lane, self.model.contract(), &mut self.batch, &|| clock.now(), &mut self.answers);
-        self.batcher.ran(&report);
+        self.batcher.ran(&report, report.ended_at);
         self.answers.send();
         report
     }
@@ -116,7 +116,8 @@ fn rows(values: &[f32]) -> servekit_core::Tensor {
 }
 
 fn policy(rows_max: u32) -> Policy {
-    Policy { rows_max, bytes_max: 1 << 20, batched: true, requests_max: 1_000, answer_bytes_max: 1 << 20 }
+    let bounds = Policy::of(&contract_of_rows(1), &limits());
+    Policy { rows_max, bytes_max: 1 << 20, requests_max: 1_000, answer_bytes_max: 1 << 20, ..bounds }
 }
 
 fn expired_at(mut pending: Pending, deadline: Instant) -> Pending {

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use servekit_core::{Answers, Batch, Item, ModelKey, Next, Outputs, Pending, Policy, Reply, Scheduler, Timing};
-use servekit_testing::{Clock, Inbox, fp32};
+use servekit_testing::{Clock, Inbox, contract_of_rows, fp32, limits};
 
 /// Offers all, forms batches until nothing waits, gives everyone their rows and takes the answers out.
 #[expect(clippy::vec_box, reason = "a queue takes requests boxed")]
@@ -28,8 +28,7 @@ fn turn(
 #[test]
 fn a_steady_load_allocates_nothing() {
     let (clock, inbox) = (Clock::new(), Inbox::new());
-    let policy =
-        Policy { rows_max: 16, bytes_max: 1 << 20, batched: true, requests_max: 1_000, answer_bytes_max: 1 << 20 };
+    let policy = Policy { rows_max: 16, requests_max: 1_000, ..Policy::of(&contract_of_rows(1), &limits()) };
     let mut scheduler = Scheduler::new(1_000);
     scheduler.add(ModelKey(0), "tiny", policy);
     let (mut batch, mut answers) = (Batch::default(), Answers::default());

@@ -92,6 +92,7 @@ impl Loader<'_> {
             inputs: tried.graph.signature.inputs.iter().map(|port| port.spec.clone()).collect(),
             outputs: output_specs(&tried.graph.signature, findings.shapes.as_deref()),
             batching,
+            ragged: None,
         };
         let description = Description {
             execution: placement,

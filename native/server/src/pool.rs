@@ -190,7 +190,7 @@ impl Pool {
     fn learn(&self, key: ModelKey, report: &Report) {
         let mut state = self.lock();
         if let Some(place) = state.place(key) {
-            state.queues[place].batcher.ran(report);
+            state.queues[place].batcher.ran(report, report.ended_at);
         }
     }
 

@@ -55,5 +55,5 @@ fn contract(rows: &Axis, width: i64, batching: Batching) -> Contract {
         optional: false,
         labels: None,
     };
-    Contract { model: "fake".into(), inputs: [spec("x")].into(), outputs: [spec("y")].into(), batching }
+    Contract { model: "fake".into(), inputs: [spec("x")].into(), outputs: [spec("y")].into(), batching, ragged: None }
 }

@@ -179,7 +179,7 @@ fn an_answer_tells_how_long_each_step_took() {
         bench.inbox.answers().into_iter().map(|answer| answer.outcome.expect("a result").timing).collect();
     assert_eq!(timings.iter().map(|timing| timing.queue).collect::<Vec<_>>(), [in_ms(3), in_ms(0)]);
     assert!(timings.iter().all(|timing| timing.run == in_ms(7) && timing.batch_rows == 2));
-    assert_eq!((report.queue, report.run(), report.ended_at - report.started_at), (in_ms(3), in_ms(7), in_ms(7)));
+    assert_eq!((report.queue, report.run_time(), report.ended_at - report.started_at), (in_ms(3), in_ms(7), in_ms(7)));
 }
 
 #[test]

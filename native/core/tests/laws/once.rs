@@ -184,7 +184,7 @@ impl World {
         let clock = self.clock.clone();
         let report = execute(&mut *lane, model.contract(), &mut batch, &|| clock.now(), &mut self.answers);
         self.counters[batch.key.0 as usize].ran(batch.dispatch, &report);
-        self.scheduler.ran(batch.key, &report);
+        self.scheduler.ran(batch.key, &report, report.ended_at);
     }
 
     fn receive(&mut self) {

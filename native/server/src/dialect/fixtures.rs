@@ -27,6 +27,7 @@ pub(crate) fn contract(model: &str, inputs: &[Spec<'_>], outputs: &[Spec<'_>]) -
         inputs: inputs.iter().map(spec).collect(),
         outputs: outputs.iter().map(spec).collect(),
         batching: Batching::Rows,
+        ragged: None,
     }
 }
 

@@ -88,7 +88,7 @@ impl<T: Transport> Shard<T> {
                     if let Some(fault) = &report.fault {
                         self.desk.shared.log.fault(fault);
                     }
-                    self.desk.scheduler.ran(key, &report);
+                    self.desk.scheduler.ran(key, &report, report.ended_at);
                     self.desk.now = report.ended_at;
                     return;
                 }

@@ -250,7 +250,7 @@ impl Desk {
         request.stage = Stage::Waiting(Waiting { ticket, version, arrived_at, deadline, asked, input_bytes, rows });
         self.expect(deadline);
         let caller = Caller::new(ticket, Arc::clone(&self.mailbox));
-        let pending = Box::new(Pending { caller, inputs, rows, arrived_at, deadline, alone });
+        let pending = Box::new(Pending { caller, inputs, rows, arrived_at, deadline, priority: 0, alone });
         match placement {
             Placement::Pool => {
                 self.offers.push((key, pending));

@@ -26,8 +26,11 @@ pub struct Served {
     pub policy: Policy,
     /// Batches that runners may run at the same time.
     pub lanes: usize,
-    /// How long a request waits that brings no deadline; zero leaves it to `queue_wait_ms_max`.
-    pub latency_target: Duration,
+    /// How long a request may take that brings no deadline, for each class, the highest first; zero leaves it to
+    /// `queue_wait_ms_max`. A class beyond them has the last one's.
+    pub targets: Box<[Duration]>,
+    /// Level, from 1, of a request that names none.
+    pub priority_default: u8,
     /// Whether the server is ready only while this is.
     pub required: bool,
     /// As metadata names it.
@@ -39,6 +42,11 @@ pub struct Served {
 }
 
 impl Served {
+    /// How long a request of this class may take that brings no deadline.
+    pub(crate) fn target(&self, priority: u8) -> Duration {
+        self.targets.get(usize::from(priority)).or(self.targets.last()).copied().unwrap_or_default()
+    }
+
     /// Who runs a request with so many bytes of inputs.
     pub(crate) fn placement_of(&self, input_bytes: u64) -> Placement {
         if input_bytes > self.inline_bytes_max { Placement::Pool } else { self.placement }

@@ -297,7 +297,7 @@ impl Desk {
     /// How long a request may wait: as its caller says, or as the model or the server says for those who say nothing.
     pub(crate) fn patience(&self, said: Option<Duration>, version: &Version) -> Duration {
         let limits = &self.shared.limits;
-        let unsaid = match version.served.latency_target {
+        let unsaid = match version.served.target(version.served.priority_default - 1) {
             Duration::ZERO => Duration::from_millis(limits.queue_wait_ms_max),
             target => target,
         };

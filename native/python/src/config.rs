@@ -1,7 +1,10 @@
 //! The one configuration that crosses: everything that Python decided, every key present, unknown keys refused.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
-use servekit_server::core::Limits;
+use servekit_server::core::{Limits, Mode};
 
 /// The whole configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -11,10 +14,12 @@ pub struct Config {
     pub data: Data,
     /// What runs models.
     pub execution: Execution,
+    /// How requests become batches.
+    pub batching: Batching,
     /// What is told while serving.
     pub log: Log,
     /// Absolute path of ONNX Runtime's shared library.
-    pub onnxruntime_library: std::path::PathBuf,
+    pub onnxruntime_library: PathBuf,
     /// Effective numbers.
     pub limits: Limits,
     /// Served from the start.
@@ -32,7 +37,7 @@ pub struct Data {
     /// As `http_port`.
     pub grpc_port: Option<u16>,
     /// Path of a Unix socket.
-    pub uds: Option<std::path::PathBuf>,
+    pub uds: Option<PathBuf>,
 }
 
 /// Which device runs models.
@@ -59,6 +64,43 @@ pub struct Execution {
     pub runners: Option<usize>,
     /// A model whose full batch runs faster than this runs on the network thread itself.
     pub inline_run_us_max: u64,
+}
+
+/// Which answers say where their time went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerTiming {
+    /// None.
+    Off,
+    /// Some, as often as a measurement needs and no caller notices.
+    Sampled,
+    /// All.
+    Always,
+}
+
+/// How requests become batches; what a model says itself wins.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batching {
+    /// When a request that cannot be answered in time is told so.
+    pub mode: Mode,
+    /// Whether rows are taken to be independent of each other without a proof.
+    pub trust_batching: bool,
+    /// Time for the proof at load; what is proved by then holds.
+    pub proof_seconds_max: f64,
+    /// Time for runs of all sizes before a model is ready.
+    pub warm_up_seconds_max: f64,
+    /// Threads of one run; `None` is chosen at load.
+    pub intra_op: Option<u32>,
+    /// Absolute path of the folder in which run times are kept from one start to the next; `None` keeps none. It may
+    /// not be there yet.
+    pub profiles: Option<PathBuf>,
+    /// Which answers say where their time went.
+    pub server_timing: ServerTiming,
+    /// From the end of a run until its answers are on their way.
+    pub egress_reserve_us: u64,
+    /// Level of a request that names none, 1 being the highest.
+    pub priority_default: u8,
 }
 
 /// Form of log lines.
@@ -104,7 +146,7 @@ pub struct Model {
     /// Version that clients may name.
     pub version: String,
     /// Absolute path of the .onnx file.
-    pub path: std::path::PathBuf,
+    pub path: PathBuf,
     /// Where it runs.
     pub execution: Placement,
     /// Rows of a batch.
@@ -117,8 +159,32 @@ pub struct Model {
     pub arena_bytes_max: Option<u64>,
     /// Deadline of requests that bring none; 0 is none.
     pub latency_target_ms: Option<u64>,
+    /// The same for single levels, 1 being the highest.
+    pub latency_targets_ms: BTreeMap<u8, u64>,
+    /// As in `Batching`, for this model.
+    pub mode: Option<Mode>,
+    /// As in `Batching`, for this model.
+    pub trust_batching: Option<bool>,
+    /// As in `Batching`, for this model.
+    pub intra_op: Option<u32>,
+    /// Real rows to try the model with; empty where values are made up. One request's inputs.
+    pub samples: Vec<Sample>,
     /// Whether files of the model may be links.
     pub links: bool,
     /// Whether the server is only ready while this model is.
     pub required: bool,
+}
+
+/// One input of a model, filled by the operator.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// Name of the input.
+    pub name: String,
+    /// Datatype as the protocol spells it.
+    pub datatype: String,
+    /// Shape, with the rows on the batch axis.
+    pub shape: Vec<i64>,
+    /// Raw elements, little endian, as the protocol's binary tensors have them.
+    pub base64: String,
 }

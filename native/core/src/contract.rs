@@ -61,21 +61,66 @@ pub enum Batching {
 /// because padding was proved to change nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ragged {
-    /// Of each input its axis of that length, `None` where it has none. Inputs that have it agree in every request.
+    /// Of each input its axis of that length, `None` where it has none. Never the first, which counts rows.
     pub inputs: Box<[Option<usize>]>,
     /// Of each output its axis of that length, at which it is cut back to the request's own.
     pub outputs: Box<[Option<usize>]>,
+    /// Lengths up to this are mixed; the proof reached no further.
+    pub length_max: u64,
+    /// Inputs that hide positions. A row that hides all of itself may see its padding, so it is not mixed; empty where
+    /// even that was proved to be harmless.
+    pub masks: Box<[Mask]>,
+}
+
+/// An input that tells which positions count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mask {
+    /// Its position.
+    pub input: usize,
+    /// The element that hides.
+    pub hides: Box<[u8]>,
 }
 
 impl Ragged {
-    /// The length of these inputs; 0 where none of those given has the axis.
+    /// The length of these inputs; 0 where none of those given has the axis. With [`Self::mixes`] they agree in it.
     #[must_use]
     pub fn length(&self, inputs: &[Option<Tensor>]) -> u64 {
-        let lengths = self.inputs.iter().zip(inputs).filter_map(|(axis, input)| {
+        self.lengths(inputs).max().unwrap_or(0)
+    }
+
+    /// Whether these inputs may run beside others of another length, as long as these may too. Others share a run with
+    /// inputs of exactly their sizes only, as if nothing were ragged.
+    #[must_use]
+    pub fn mixes(&self, inputs: &[Option<Tensor>]) -> bool {
+        let mut lengths = self.lengths(inputs);
+        let Some(length) = lengths.next() else { return false };
+        (1..=self.length_max).contains(&length) && lengths.all(|other| other == length) && self.shows(inputs)
+    }
+
+    /// Whether these outputs of a run have this length wherever they are to be cut back.
+    pub(crate) fn fits(&self, outputs: &[Tensor], length: u64) -> bool {
+        let size = |(axis, output): (&Option<usize>, &Tensor)| axis.map(|axis| output.shape.get(axis).copied());
+        let mut sizes = self.outputs.iter().zip(outputs).filter_map(size);
+        sizes.all(|size| size.is_some_and(|size| u64::try_from(size) == Ok(length)))
+    }
+
+    fn lengths<'a>(&'a self, inputs: &'a [Option<Tensor>]) -> impl Iterator<Item = u64> + 'a {
+        self.inputs.iter().zip(inputs).filter_map(|(axis, input)| {
             let (axis, input) = ((*axis)?, input.as_ref()?);
             input.shape.get(axis).map(|&size| size.unsigned_abs())
-        });
-        lengths.max().unwrap_or(0)
+        })
+    }
+
+    /// Whether no row hides all of itself. Looks at one element of nearly every row.
+    fn shows(&self, inputs: &[Option<Tensor>]) -> bool {
+        self.masks.iter().all(|mask| {
+            let Some(Some(tensor)) = inputs.get(mask.input) else { return true };
+            let rows = tensor.shape.first().map_or(1, |&rows| rows.unsigned_abs() as usize);
+            let row_bytes = tensor.data.len().checked_div(rows).unwrap_or(0).max(1);
+            let element_bytes = mask.hides.len().max(1);
+            let mut elements = tensor.data.chunks_exact(row_bytes).map(|row| row.chunks_exact(element_bytes));
+            elements.all(|mut row| row.any(|element| *element != *mask.hides))
+        })
     }
 }
 

@@ -8,7 +8,8 @@ use smallvec::SmallVec;
 use crate::report::{Fault, Outcome, Report, Run};
 use crate::split::does_not_fit;
 use crate::{
-    Answers, Batch, Contract, Dispatch, Executor, Item, Outputs, Reason, Refusal, Reply, RunFailure, RunOutputs, Timing,
+    Answers, Batch, Contract, Dispatch, Executor, Item, Outputs, Ragged, Reason, Refusal, Reply, RunFailure,
+    RunOutputs, Tensor, Timing,
 };
 
 /// Runs a batch on a lane and answers all its requests; the batch has no items afterwards, what else it says stays.
@@ -63,6 +64,32 @@ enum Failure {
     Lost(String),
     /// Its outputs do not have one row per row.
     Misshapen,
+}
+
+/// Items of several lengths ran together, padded to this one.
+#[derive(Clone, Copy)]
+struct Padded<'a> {
+    ragged: &'a Ragged,
+    length: u64,
+}
+
+impl<'a> Padded<'a> {
+    /// `None` where all have one length.
+    fn of(ragged: &'a Ragged, items: &[Item]) -> Option<Self> {
+        let mut lengths = items.iter().map(|item| ragged.length(item.inputs()));
+        let first = lengths.next()?;
+        let (least, length) = lengths.fold((first, first), |(least, most), it| (least.min(it), most.max(it)));
+        (least < length).then_some(Self { ragged, length })
+    }
+
+    /// An item's rows of the outputs, without the padding.
+    fn cut(self, item: &Item, outputs: impl Iterator<Item = Tensor>) -> impl Iterator<Item = Tensor> {
+        let length = usize::try_from(self.ragged.length(item.inputs())).unwrap_or(usize::MAX);
+        outputs.zip(&self.ragged.outputs).map(move |(output, axis)| match axis {
+            Some(axis) => output.cut(*axis, length),
+            None => output,
+        })
+    }
 }
 
 struct Lane<'a> {
@@ -130,7 +157,9 @@ impl Lane<'_> {
         let RunOutputs { mut outputs, input, run, output } = outputs;
         let requests = (items.len() - start) as u32;
         let rows: u32 = items[start..].iter().map(Item::row_count).sum();
-        let fits = outputs.iter().all(|output| output.shape.first() == Some(&i64::from(rows)));
+        let padded = self.contract.ragged.as_deref().and_then(|ragged| Padded::of(ragged, &items[start..]));
+        let fits = outputs.iter().all(|output| output.shape.first() == Some(&i64::from(rows)))
+            && padded.is_none_or(|padded| padded.ragged.fits(&outputs, padded.length));
         let is_sole = requests == 1 && items[start].is_whole();
         // A request that overrides a default shares no class with one that does not.
         let is_misshapen = !fits && self.contract.counts_rows(items[start].inputs());
@@ -153,12 +182,15 @@ impl Lane<'_> {
             }
             self.report.queue += queue;
             let timing = Timing { queue, input, run, output, batch_rows: rows, dispatch: self.dispatch };
-            let count = item.rows();
             let mut reply = Reply { outputs: Outputs::new(), timing };
             if is_sole {
                 std::mem::swap(&mut reply.outputs, &mut outputs);
             } else {
-                reply.outputs.extend(outputs.iter_mut().map(|output| output.take_rows(count)));
+                let own = outputs.iter_mut().map(|output| output.take_rows(item.rows()));
+                match padded {
+                    None => reply.outputs.extend(own),
+                    Some(padded) => reply.outputs.extend(padded.cut(&item, own)),
+                }
             }
             item.answer(Ok(reply), self.answers);
         }

@@ -14,6 +14,7 @@ mod execute;
 mod health;
 mod limits;
 mod model;
+mod outlook;
 mod policy;
 mod refusal;
 mod report;
@@ -25,10 +26,10 @@ mod tensor;
 
 pub use answers::Answers;
 pub use batch::{Batch, Dispatch, Item, RunId};
-pub use batcher::{Batcher, Next, Queued, Refused};
+pub use batcher::{Batcher, Next, Queued, Refused, Shed, ShedCounts};
 pub use budget::{Budget, Lease, Quota, Share};
 pub use caller::{Answer, Caller, Mailbox, Ticket};
-pub use contract::{Axis, Batching, Contract, Ragged, TensorSpec, list};
+pub use contract::{Axis, Batching, Contract, Mask, Ragged, TensorSpec, list};
 pub use counters::{
     Bounds, Distribution, Ending, Histogram, ModelCounters, ModelSnapshot, RequestScope, RequestsSnapshot,
     RowDistribution, ShardCounters, ShardSnapshot, Sum, Transport, Verdict,
@@ -38,6 +39,7 @@ pub use execute::execute;
 pub use health::{Health, Verdict as HealthVerdict};
 pub use limits::Limits;
 pub use model::{Executor, Model, RunFailure, RunOutputs};
+pub use outlook::Outlook;
 pub use policy::{Mode, Policy};
 pub use refusal::{Entry, GrpcCode, Reason, Refusal, quoted};
 pub use report::{Fault, Outcome, Report, Run};

@@ -80,6 +80,35 @@ impl Tensor {
         Self { datatype: self.datatype, shape: front, data: self.data.split_to(bytes) }
     }
 
+    /// The first `length` of this axis, in a buffer of their own; the tensor itself where it has no more. As much as is
+    /// there where the bytes are fewer than the shape says.
+    #[must_use]
+    pub fn cut(self, axis: usize, length: usize) -> Self {
+        let size = self.shape.get(axis).map_or(0, |&size| size.max(0) as usize);
+        if size <= length {
+            return self;
+        }
+        let count = |sizes: &[i64]| element_count(sizes).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+        let (outer, inner) = (count(&self.shape[..axis]), count(&self.shape[axis + 1..]));
+        let mut shape = self.shape.clone();
+        shape[axis] = length as i64;
+        let mut data = Vec::new();
+        if let Some(element_bytes) = self.datatype.element_bytes() {
+            let step = size.saturating_mul(inner).saturating_mul(element_bytes).max(1);
+            let kept = length.saturating_mul(inner).saturating_mul(element_bytes);
+            data.reserve_exact(kept.saturating_mul(outer).min(self.data.len()));
+            self.data.chunks_exact(step).for_each(|block| data.extend_from_slice(&block[..kept]));
+        } else {
+            let mut start = 0;
+            for _ in 0..outer {
+                let end = end_of_elements(&self.data, start, length.saturating_mul(inner));
+                data.extend_from_slice(&self.data[start..end]);
+                start = end_of_elements(&self.data, end, (size - length).saturating_mul(inner));
+            }
+        }
+        Self { datatype: self.datatype, shape, data: data.into() }
+    }
+
     /// Parts one after the other along the first axis; all have the same datatype and the same sizes behind it.
     /// `None` where they do not fit together, or there is none.
     #[must_use]

@@ -64,6 +64,28 @@ proptest! {
     }
 
     #[test]
+    fn a_cut_keeps_what_is_left_of_it(whole in any_tensor(), axis in 0..3_usize, length in 0..6_usize) {
+        let axis = axis % whole.shape.len();
+        let cut = whole.clone().cut(axis, length);
+        let size = whole.shape[axis] as usize;
+        let inner = whole.shape[axis + 1..].iter().product::<i64>() as usize;
+        let elements: Vec<&[u8]> = match whole.datatype.element_bytes() {
+            Some(bytes) => whole.data.chunks_exact(bytes).collect(),
+            None => whole.elements().collect(),
+        };
+        let is_left = |index: &usize| index / inner.max(1) % size.max(1) < length;
+        let expected: Vec<&[u8]> = (0..elements.len()).filter(is_left).map(|index| elements[index]).collect();
+        let found: Vec<&[u8]> = match cut.datatype.element_bytes() {
+            Some(bytes) => cut.data.chunks_exact(bytes).collect(),
+            None => cut.elements().collect(),
+        };
+        prop_assert_eq!(found, expected);
+        let mut shape = whole.shape.clone();
+        shape[axis] = size.min(length) as i64;
+        prop_assert_eq!(cut.shape, shape);
+    }
+
+    #[test]
     fn hostile_lengths_of_byte_strings_never_panic(
         data in proptest::collection::vec(any::<u8>(), 0..40),
         rows in 0..5_i64,
@@ -71,6 +93,7 @@ proptest! {
     ) {
         let mut hostile = tensor(Datatype::Bytes, &[rows, 2], data.clone());
         prop_assert!(hostile.elements().map(<[u8]>::len).sum::<usize>() <= data.len());
+        prop_assert!(hostile.clone().cut(1, taken).data.len() <= data.len());
         let front = hostile.take_rows(taken);
         prop_assert_eq!(front.data.len() + hostile.data.len(), data.len());
     }

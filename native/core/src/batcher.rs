@@ -1,12 +1,19 @@
 //! The queue of one model, and the rule by which its rows leave it.
 
+mod lanes;
+mod shed;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lanes::{Lanes, Running};
+use shed::Shedding;
+pub use shed::{Shed, ShedCounts};
+
 use crate::shape_class::{ClassKey, ShapeClass, has_key, write_key};
-use crate::{Answers, Batch, Dispatch, Item, Pending, Policy, Reason, Refusal, Report};
+use crate::{Answers, Batch, Dispatch, Item, Pending, Policy, Reason, Refusal, Report, RunId};
 
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +83,8 @@ pub struct Batcher {
     left_bytes: usize,
     /// Smoothed duration of a run, for saying when to come back.
     run: Duration,
+    lanes: Lanes,
+    shedding: Shedding,
     /// Where the key of an offered request is written, so that looking it up allocates nothing.
     key: ClassKey,
 }
@@ -96,6 +105,8 @@ impl Batcher {
             left_requests: 0,
             left_bytes: 0,
             run: Duration::ZERO,
+            lanes: Lanes::default(),
+            shedding: Shedding::new(),
             key: ClassKey::new(),
         }
     }
@@ -146,6 +157,8 @@ impl Batcher {
                         None => self.forget(slot),
                     }
                     if !batch.items.is_empty() {
+                        let ends_at = now + self.run;
+                        batch.run = self.lanes.start(Running { class: slot, generation: 0, bucket: 0, ends_at });
                         return Next::Run;
                     }
                 }
@@ -156,6 +169,7 @@ impl Batcher {
 
     /// Learns from a run: how long it took, and whether batches must be smaller.
     pub fn ran(&mut self, report: &Report, _now: Instant) {
+        self.lanes.end(report.run);
         for run in &report.runs {
             self.run = if self.run.is_zero() { run.run } else { (self.run * 7 + run.run) / 8 };
         }
@@ -165,6 +179,32 @@ impl Batcher {
         if report.is_unbatchable {
             self.policy.batched = false;
         }
+    }
+
+    /// Ends a batch that was given out and never ran; its lane is free again, and nothing is learnt.
+    pub fn abandon(&mut self, run: RunId, _now: Instant) {
+        self.lanes.end(run);
+    }
+
+    /// Nanoseconds that the most urgent request could still wait if its batch began now; less than zero where it is
+    /// late, `None` where nothing is queued.
+    #[must_use]
+    pub fn laxity(&self, now: Instant) -> Option<i64> {
+        let waited = now.saturating_duration_since(self.oldest()?) + self.run;
+        Some(-i64::try_from(waited.as_nanos()).unwrap_or(i64::MAX))
+    }
+
+    /// When a newcomer of one row and of this class would be answered; `None` where it would be served at once.
+    #[must_use]
+    pub fn outlook(&self, _priority: u8, now: Instant) -> Option<Instant> {
+        let remaining = self.lanes.remaining(self.policy.lanes, now);
+        let is_estimated = !self.policy.target.is_zero() && !remaining.is_zero();
+        is_estimated.then(|| now + remaining + self.run)
+    }
+
+    /// How many requests were given up without a run, by reason, since this was asked last.
+    pub fn take_shed(&mut self) -> ShedCounts {
+        self.shedding.take()
     }
 
     /// Halves batches while memory is short.

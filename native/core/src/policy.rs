@@ -49,6 +49,16 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Classes that are told apart. Those past the last go with it.
+    pub const PRIORITIES_MAX: usize = 8;
+
+    /// The place of this class among those that are told apart.
+    #[must_use]
+    pub const fn class(priority: u8) -> usize {
+        let last = Self::PRIORITIES_MAX - 1;
+        if (priority as usize) < last { priority as usize } else { last }
+    }
+
     /// The policy of a model that sets nothing of its own and that one lane runs, without a target.
     #[must_use]
     pub fn of(contract: &Contract, limits: &Limits) -> Self {

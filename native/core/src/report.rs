@@ -89,7 +89,9 @@ pub struct Report {
 }
 
 impl Report {
-    pub(crate) fn started(run: RunId, now: Instant) -> Self {
+    /// Of a batch whose first run begins now: what has happened is put in by whoever runs it.
+    #[must_use]
+    pub fn started(run: RunId, now: Instant) -> Self {
         Self {
             run,
             started_at: now,

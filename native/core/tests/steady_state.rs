@@ -1,26 +1,27 @@
 //! Queueing and answering allocate nothing once they have seen their largest load.
 #![forbid(unsafe_code)]
 
-use servekit_core::{Answers, Batch, Item, ModelKey, Next, Outputs, Pending, Policy, Reply, Scheduler, Timing};
+use servekit_core::{Answers, Batch, Batcher, Item, Next, Outputs, Pending, Policy, Reply, Report, Timing};
 use servekit_testing::{Clock, Inbox, contract_of_rows, fp32, limits};
 
 /// Offers all, forms batches until nothing waits, gives everyone their rows and takes the answers out.
 #[expect(clippy::vec_box, reason = "a queue takes requests boxed")]
 fn turn(
-    scheduler: &mut Scheduler,
+    batcher: &mut Batcher,
     pending: &mut Vec<Box<Pending>>,
     batch: &mut Batch,
     answers: &mut Answers,
     clock: &Clock,
 ) {
     for pending in pending.drain(..) {
-        assert!(scheduler.offer(ModelKey(0), pending, clock.now()).is_ok());
+        assert!(batcher.offer(pending, clock.now()).is_ok());
     }
-    while scheduler.next(clock.now(), batch, answers) == Next::Run {
+    while batcher.next(clock.now(), batch, answers) == Next::Run {
         for item in batch.items.drain(..) {
             let outputs: Outputs = item.inputs().iter().flatten().cloned().collect();
             item.answer(Ok(Reply { outputs, timing: Timing::default() }), answers);
         }
+        batcher.ran(&Report::started(batch.run, clock.now()), clock.now());
     }
     assert!(answers.drain().all(|answer| answer.outcome.is_ok()));
 }
@@ -29,8 +30,7 @@ fn turn(
 fn a_steady_load_allocates_nothing() {
     let (clock, inbox) = (Clock::new(), Inbox::new());
     let policy = Policy { rows_max: 16, requests_max: 1_000, ..Policy::of(&contract_of_rows(1), &limits()) };
-    let mut scheduler = Scheduler::new(1_000);
-    scheduler.add(ModelKey(0), "tiny", policy);
+    let mut batcher = Batcher::new("tiny", policy);
     let (mut batch, mut answers) = (Batch::default(), Answers::default());
     let shapes = [[1, 4], [2, 8], [1, 3]];
     let load = || -> Vec<Box<Pending>> {
@@ -43,14 +43,14 @@ fn a_steady_load_allocates_nothing() {
             .collect()
     };
     for _ in 0..3 {
-        turn(&mut scheduler, &mut load(), &mut batch, &mut answers, &clock);
+        turn(&mut batcher, &mut load(), &mut batch, &mut answers, &clock);
     }
     for _ in 0..20 {
         let mut pending = load();
         // Cloning once makes the bytes shared, which allocates: the reader of a request has done so by now.
         let _shared: Vec<_> = pending.iter().map(|pending| pending.inputs.clone()).collect();
         let counted = allocation_counter::measure(|| {
-            turn(&mut scheduler, &mut pending, &mut batch, &mut answers, &clock);
+            turn(&mut batcher, &mut pending, &mut batch, &mut answers, &clock);
         });
         assert_eq!(counted.count_total, 0);
     }

@@ -1,0 +1,60 @@
+//! Which batches are out, and when their lanes are expected back.
+
+use std::time::{Duration, Instant};
+
+use crate::RunId;
+
+/// A batch between its dispatch and its report.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Running {
+    /// Slot of its shape class.
+    pub(crate) class: usize,
+    /// Which shape that slot stood for; it may stand for another by the time the batch returns.
+    pub(crate) generation: u32,
+    /// Place of its longest member's length among those of the class.
+    pub(crate) bucket: usize,
+    /// When its lane is expected back.
+    pub(crate) ends_at: Instant,
+}
+
+/// The batches that are out. There are as many as lanes, and few: a scan is cheaper than any order.
+#[derive(Debug, Default)]
+pub(crate) struct Lanes {
+    /// By [`RunId`]; places are used again.
+    runs: Vec<Option<Running>>,
+    busy: u32,
+}
+
+impl Lanes {
+    /// Counts a batch that leaves.
+    pub(crate) fn start(&mut self, running: Running) -> RunId {
+        self.busy += 1;
+        let place = self.runs.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.runs.push(None);
+            self.runs.len() - 1
+        });
+        self.runs[place] = Some(running);
+        RunId(place as u32)
+    }
+
+    /// Counts a batch that has returned; `None` where none of this name is out.
+    pub(crate) fn end(&mut self, run: RunId) -> Option<Running> {
+        let ended = self.runs.get_mut(run.0 as usize)?.take()?;
+        self.busy -= 1;
+        Some(ended)
+    }
+
+    /// Batches that are out.
+    pub(crate) fn busy(&self) -> u32 {
+        self.busy
+    }
+
+    /// How long until one of this many lanes is free; zero where one is, or is overdue.
+    pub(crate) fn remaining(&self, lanes: u32, now: Instant) -> Duration {
+        if self.busy < lanes {
+            return Duration::ZERO;
+        }
+        let first = self.runs.iter().flatten().map(|running| running.ends_at).min();
+        first.map_or(Duration::ZERO, |ends_at| ends_at.saturating_duration_since(now))
+    }
+}

@@ -20,9 +20,11 @@ _KIBIBYTE = 1024
 def config_options(command: Decorated) -> Decorated:
     """Adds `--config` and every flag of the schema; their values arrive as `file` and `flags`."""
     for key, about in reversed(list(flagged_keys())):
-        command = click.option(
-            flag_name(key), "__".join(key), metavar=_metavar(key, about), help=_help(key, about), default=None
-        )(command)
+        # A switch is given without a value; it reaches the schema as the text that the environment would have.
+        form = (
+            {"is_flag": True, "flag_value": "true"} if about.annotation is bool else {"metavar": _metavar(key, about)}
+        )
+        command = click.option(flag_name(key), "__".join(key), help=_help(key, about), default=None, **form)(command)
     file = click.option(
         "--config", "file", type=click.Path(path_type=Path), help="YAML file; environment and flags win over it."
     )
@@ -45,6 +47,8 @@ def flagged_keys() -> Iterator[tuple[Key, FieldInfo]]:
 
 def _help(key: Key, about: FieldInfo) -> str:
     text = f"{(about.description or '')[:1].upper()}{(about.description or '')[1:]}"
+    if about.annotation is bool:
+        return f"{text}."
     if about.default is None:
         default = _extra(about).get("automatic") or "off"
     elif "bytes" in key[1] and about.default >= _KIBIBYTE:

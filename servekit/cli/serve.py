@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from servekit.cli.options import config_options, configuration
-from servekit.config import Config
+from servekit.config import Config, profiles
 from servekit.config.crossing import config_json
 from servekit.config.effective import Effective, Machine, resolve
 from servekit.plan import LogPlan, ManagementPlan, Plan
@@ -51,5 +51,5 @@ def planned(config: Config, effective: Effective, repository: Repository) -> Pla
         ),
         drain_delay_ms=limits.drain_delay_ms,
         drain_ms_max=limits.drain_ms_max,
-        warnings=tuple(repository.warnings),
+        warnings=(*repository.warnings, *profiles.resolve(config.batching.profiles).warnings),
     )

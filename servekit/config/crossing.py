@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from servekit.config import profiles, samples
 from servekit.config.limits import PYTHON_ONLY, Limits
 from servekit.config.schema import Config
 from servekit.errors import ConfigError
@@ -17,6 +18,7 @@ _LIBRARY_PATTERNS = ("libonnxruntime.so.1.*", "libonnxruntime.1.*.dylib")
 def config_json(config: Config, limits: Limits, models: Sequence[Model]) -> str:
     """Renders the whole configuration; `limits` are the effective ones."""
     data = config.data
+    folder = profiles.resolve(config.batching.profiles).folder
     return json.dumps(
         {
             "data": {
@@ -26,6 +28,7 @@ def config_json(config: Config, limits: Limits, models: Sequence[Model]) -> str:
                 "uds": None if data.uds is None else str(Path(data.uds).absolute()),
             },
             "execution": config.execution.model_dump(),
+            "batching": config.batching.model_dump() | {"profiles": None if folder is None else str(folder)},
             "log": config.log.model_dump(),
             "onnxruntime_library": str(onnxruntime_library()),
             "limits": limits.model_dump(exclude=set(PYTHON_ONLY)),
@@ -35,12 +38,14 @@ def config_json(config: Config, limits: Limits, models: Sequence[Model]) -> str:
 
 
 def model_settings(model: Model) -> dict[str, Any]:
-    """One entry of `models`."""
+    """One entry of `models`; raises `ConfigError` where its samples cannot be read."""
+    settings = model.settings
     return {
         "name": model.name,
         "version": model.version,
         "path": str(model.path),
-        **model.settings.model_dump(exclude={"name", "path"}),
+        **settings.model_dump(exclude={"name", "path", "samples"}),
+        "samples": [] if settings.samples is None else samples.read(Path(settings.samples).absolute()),
     }
 
 

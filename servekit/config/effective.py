@@ -109,7 +109,7 @@ def resolve(limits: Limits, machine: Machine, models: Sequence[Model]) -> Effect
     _share_in_flight(plan, in_flight, len(models))
     plan.lines.extend(
         Line(key, None, f"at load: {_automatic(key)}")
-        for key in ("arena_bytes_max", "run_ms_max")
+        for key in ("latency_target_ms", "arena_bytes_max", "run_ms_max")
         if getattr(limits, key) is None
     )
     return Effective(limits.model_copy(update=plan.numbers), tuple(plan.lines))

@@ -4,12 +4,21 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from servekit.config.quantities import AutomaticBytes, AutomaticCount, Bytes, Count, CountOrZero
+from servekit.config.quantities import (
+    AutomaticBytes,
+    AutomaticCount,
+    AutomaticCountOrZero,
+    Bytes,
+    Count,
+    CountOrZero,
+)
 
 MIB = 2**20
 WINDOW_BYTES_MAX = 2**31 - 1
 FRAME_BYTES_MIN = 16_384
 FRAME_BYTES_MAX = 2**24 - 1
+PRIORITY_LEVELS_MAX = 255
+"""What the native side counts levels in is one byte."""
 
 Window = Annotated[Bytes, Field(le=WINDOW_BYTES_MAX)]
 Frame = Annotated[Bytes, Field(ge=FRAME_BYTES_MIN, le=FRAME_BYTES_MAX)]
@@ -120,9 +129,17 @@ class Limits(Frozen):
     )
     queue_requests_max: Count = key(65_536, "requests of all models that wait or run", flag=True)
     model_queue_requests_max: Count = key(16_384, "queued requests of one model", flag=True)
-    latency_target_ms: CountOrZero = key(0, "deadline of a request that brings none; 0 is none", flag=True)
+    latency_target_ms: AutomaticCountOrZero = key(
+        None,
+        "deadline of a request that brings none; 0 is none",
+        flag=True,
+        automatic="100, or 5 times one row's measured time if that is longer",
+    )
     queue_wait_ms_max: Count = key(30_000, "wait in the queue where neither target nor deadline is set", flag=True)
     deadline_ms_max: Count = key(300_000, "longest deadline; longer ones are cut", flag=True)
+    priority_levels_max: Annotated[Count, Field(le=PRIORITY_LEVELS_MAX)] = key(
+        8, "levels of priority; 1 is the highest"
+    )
 
     # Batches and runs
     batch_rows_max: Count = key(64, "rows of one batch; a model with a fixed batch has its own", flag=True)

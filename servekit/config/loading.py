@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 ENVIRONMENT_PREFIX = "SERVEKIT__"
 CONFIG_FILE_BYTES_MAX = 1 << 20
 _FOUND_CHARACTERS_MAX = 64
+_PATHS = frozenset({"path", "samples"})
+"""Keys of a model that name files."""
 
 Key = tuple[str, ...]
 
@@ -84,8 +86,11 @@ def _anchored(models: object, folder: Path) -> object:
     if not isinstance(models, list):
         return models
     return [
-        {**model, "path": str(folder / model["path"])}
-        if isinstance(model, dict) and isinstance(model.get("path"), str)
+        {
+            name: str(folder / value) if name in _PATHS and isinstance(value, str) else value
+            for name, value in model.items()
+        }
+        if isinstance(model, dict)
         else model
         for model in models
     ]
@@ -154,7 +159,8 @@ def _described(detail: "ErrorDetails", settings: Mapping[Key, Setting]) -> str:
             return f"unknown key '{name}' in {setting.origin.removesuffix(': models')}; {hint}"
         return f"{name} in {setting.origin.removesuffix(': models')}: {_expectation(detail)}"
     origin = setting.origin if setting else ".".join(where[:2])
-    return f"{origin}: {_expectation(detail)}"
+    # What sections say together is no one key's fault, and its text names them.
+    return f"{origin}: {_expectation(detail)}" if origin else _expectation(detail)
 
 
 def _expectation(detail: "ErrorDetails") -> str:
@@ -163,6 +169,10 @@ def _expectation(detail: "ErrorDetails") -> str:
     match detail["type"]:
         case "greater_than_equal":
             return f"{found}, {context['ge']} or more is allowed"
+        case "greater_than":
+            return f"{found}, more than {context['gt']:g} is allowed"
+        case "bool_parsing" | "bool_type":
+            return f"{found}, true or false is allowed"
         case "less_than_equal":
             return f"{found}, at most {context['le']} is allowed"
         case "literal_error":

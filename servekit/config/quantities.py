@@ -58,6 +58,11 @@ def automatic(value: object) -> object:
     return None if isinstance(value, str) and value.lower() == "auto" else value
 
 
+def switched(value: object) -> object:
+    """Reads the false that YAML makes of a bare `off` as the word it was."""
+    return "off" if value is False else value
+
+
 def listed(value: object) -> object:
     """Reads `a,b` from a flag or the environment as a list."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -67,6 +72,7 @@ Count = Annotated[int, BeforeValidator(whole), Field(ge=1, le=INTEGER_MAX)]
 CountOrZero = Annotated[int, BeforeValidator(whole), Field(ge=0, le=INTEGER_MAX)]
 Bytes = Annotated[int, BeforeValidator(byte_count), Field(ge=1, le=INTEGER_MAX)]
 AutomaticCount = Annotated[Count | None, BeforeValidator(automatic)]
+AutomaticCountOrZero = Annotated[CountOrZero | None, BeforeValidator(automatic)]
 AutomaticBytes = Annotated[Bytes | None, BeforeValidator(automatic)]
 Port = Annotated[int, BeforeValidator(whole), Field(ge=0, le=65535)]
 OptionalPort = Annotated[Port | None, BeforeValidator(switched_off)]

@@ -23,7 +23,7 @@ _INTRODUCTION = """\
 # numbers with their arithmetic. Bytes may carry a unit (64MiB).
 """
 _COLUMNS = 120
-_OFF = frozenset({"port", "http_port", "grpc_port", "uds"})
+_OFF = frozenset({"port", "http_port", "grpc_port", "uds", "profiles"})
 
 
 def render_reference() -> str:
@@ -35,7 +35,7 @@ def render_reference() -> str:
     parts.append("\n" + "".join(_comment(ModelSettings.__doc__ or "", "")) + "models: []\n# - name: tiny\n")
     for name, about in ModelSettings.model_fields.items():
         if name != "name":
-            parts.append(f"#   {name}: {_value(name, about.default)}  # {about.description}\n")
+            parts.append(f"#   {name}: {_value(name, about.default, 'null')}  # {about.description}\n")
     return "".join(parts)
 
 
@@ -50,7 +50,7 @@ def render(config: Config) -> str:
         return "".join([*lines, "models: []\n"])
     lines.append("models:\n")
     for model in config.models:
-        keys = [f"{name}: {_value(name, value)}\n" for name, value in model if name in model.model_fields_set]
+        keys = [f"{name}: {_value(name, value, 'null')}\n" for name, value in model if name in model.model_fields_set]
         lines.extend(("  - " if not position else "    ") + text for position, text in enumerate(keys))
     return "".join(lines)
 
@@ -67,10 +67,10 @@ def _described_keys(schema: type[Frozen]) -> Iterator[str]:
         yield f"  {name}: {_value(name, about.default)}\n"
 
 
-def _value(name: str, value: Any) -> str:  # noqa: ANN401 # whatever the schema holds
+def _value(name: str, value: Any, unset: str = "auto") -> str:  # noqa: ANN401 # whatever the schema holds
     """One value as YAML reads it back; JSON is YAML."""
     if value is None:
-        return "off" if name in _OFF else ("auto" if name not in ModelSettings.model_fields else "null")
+        return "off" if name in _OFF else unset
     if isinstance(value, tuple):
         return json.dumps(list(value))
     if isinstance(value, str) and value.isalpha():

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from servekit.config.limits import Frozen, Limits, key
+from servekit.config.limits import PRIORITY_LEVELS_MAX, Frozen, Limits, key
 from servekit.config.quantities import (
     AutomaticBytes,
     AutomaticCount,
@@ -13,18 +13,27 @@ from servekit.config.quantities import (
     CountOrZero,
     OptionalPort,
     Port,
+    automatic,
     listed,
+    switched,
     switched_off,
 )
 
-__all__ = ["Config", "Data", "Execution", "Limits", "Log", "Management", "ModelSettings"]
+__all__ = ["Batching", "Config", "Data", "Execution", "Limits", "Log", "Management", "ModelSettings"]
 
 UDS_PATH_BYTES_MAX = 107
 """Longest path that a Unix socket's address holds."""
 
+THREADS_MAX = 1024
+"""More than any machine's cores that one run could use."""
+
 Text = Annotated[str, Field(min_length=1)]
 OptionalText = Annotated[Text | None, BeforeValidator(switched_off)]
 Names = Annotated[tuple[str, ...], BeforeValidator(listed)]
+Mode = Literal["auto", "late", "fail_fast"]
+Level = Annotated[Count, Field(le=PRIORITY_LEVELS_MAX)]
+Threads = Annotated[Count, Field(le=THREADS_MAX)]
+AutomaticThreads = Annotated[Threads | None, BeforeValidator(automatic)]
 
 
 class Data(Frozen):
@@ -68,6 +77,39 @@ class Execution(Frozen):
     )
 
 
+class Batching(Frozen):
+    """How requests become batches. Run times are learnt while serving, so there is no delay to tune."""
+
+    mode: Mode = key(
+        "auto",
+        "when a request that cannot be answered in time is told so: late, as its batch is formed; fail_fast, as it "
+        "arrives; auto, as it arrives while more than one in twenty is refused",
+        flag=True,
+    )
+    trust_batching: bool = key(
+        default=False, description="take it that rows do not change each other, without the proof at load", flag=True
+    )
+    proof_seconds_max: Annotated[float, Field(gt=0, le=3600)] = key(
+        3.0, "for that proof, for each model; batches stay as small as what it covers by then"
+    )
+    warm_up_seconds_max: Annotated[float, Field(ge=0, le=3600)] = key(
+        2.0, "for runs of all sizes before a model is ready; 0 leaves them out"
+    )
+    intra_op: AutomaticThreads = key(
+        None, "threads of one run", automatic="the fewest with which a model meets its latency target"
+    )
+    profiles: OptionalText = key(
+        "auto",
+        "folder in which run times are kept from one start to the next; auto is servekit/profiles in XDG_CACHE_HOME or "
+        "~/.cache",
+    )
+    server_timing: Annotated[Literal["off", "sampled", "always"], BeforeValidator(switched)] = key(
+        "off", "which answers say in Server-Timing where their time went", flag=True
+    )
+    egress_reserve_us: CountOrZero = key(200, "from the end of a run until its answers are on their way")
+    priority_default: Level = key(4, "level of a request that names none")
+
+
 class Log(Frozen):
     """Lines on stderr."""
 
@@ -87,6 +129,13 @@ class ModelSettings(Frozen):
     queue_requests_max: Count | None = key(None, "see limits.model_queue_requests_max")
     arena_bytes_max: AutomaticBytes = key(None, "see limits")
     latency_target_ms: CountOrZero | None = key(None, "see limits")
+    latency_targets_ms: dict[Level, CountOrZero] = key({}, "latency_target_ms for single levels of priority: {1: 50}")
+    mode: Mode | None = key(None, "see batching")
+    trust_batching: bool | None = key(None, "see batching")
+    intra_op: AutomaticThreads = key(None, "see batching")
+    samples: OptionalText = key(
+        None, "real rows to try the model with: an .npz, or a .json with a request's inputs; else values are made up"
+    )
     links: bool = key(default=False, description="follow links that lead out of the model's folder")
     required: bool = key(default=False, description="the server is ready only while this model is")
 
@@ -103,15 +152,34 @@ class Config(Frozen):
     data: Data = Field(default_factory=Data)
     management: Management = Field(default_factory=Management)
     execution: Execution = Field(default_factory=Execution)
+    batching: Batching = Field(default_factory=Batching)
     log: Log = Field(default_factory=Log)
     limits: Limits = Field(default_factory=Limits)
     models: tuple[ModelSettings, ...] = Field(default=(), description="settings of single models, and more to serve")
+
+    @model_validator(mode="after")
+    def _levels_exist(self) -> "Config":
+        levels_max = self.limits.priority_levels_max
+        if self.batching.priority_default > levels_max:
+            raise ValueError(
+                f"batching.priority_default is {self.batching.priority_default}, at most priority_levels_max "
+                f"({levels_max}) is allowed"
+            )
+        for model in self.models:
+            for level in model.latency_targets_ms:
+                if level > levels_max:
+                    raise ValueError(
+                        f"latency_targets_ms of '{model.name or model.path}' names level {level}, at most "
+                        f"priority_levels_max ({levels_max}) is allowed"
+                    )
+        return self
 
 
 SECTIONS: dict[str, type[Frozen]] = {
     "data": Data,
     "management": Management,
     "execution": Execution,
+    "batching": Batching,
     "log": Log,
     "limits": Limits,
 }

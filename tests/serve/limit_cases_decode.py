@@ -24,6 +24,7 @@ LIMITS = {
     "bytes_element_bytes_max": 10,
     "bytes_elements_max": 6,
     "request_rows_max": 16,
+    "priority_levels_max": 3,
 }
 
 
@@ -37,7 +38,11 @@ def texts(folder: Path) -> Path:
     return models.identity(folder, "texts", "BYTES", ["N", "D"])
 
 
-GROUP = Group(limits=LIMITS, models=(models.ident, models.two, cube, texts))
+GROUP = Group(
+    limits=LIMITS,
+    models=(models.ident, models.two, cube, texts),
+    environment={"SERVEKIT__BATCHING__PRIORITY_DEFAULT": "2"},
+)
 FLOATS = np.array([1.5, -2.0, 3.25], np.float32).tobytes()
 
 
@@ -45,6 +50,15 @@ def floats(shape: list[int], model: str = "ident", **fields: object) -> bytes:
     """A gRPC request of zeros."""
     raw = bytes(4 * int(np.prod(shape)))
     return message(model, ("x", "FP32", shape, raw), **fields)
+
+
+def with_priority(level: int) -> bytes:
+    return body(row(1, 2, 3), parameters={"priority": level})
+
+
+def message_with_priority(level: int) -> bytes:
+    parameter = stub_module("open_inference_pb2").InferParameter(uint64_param=level)
+    return floats([1, 3], parameters={"priority": parameter})
 
 
 def nested_json(brackets: int) -> bytes:
@@ -179,5 +193,12 @@ GROUP.cases.update(
     ),
     request_rows_max=Bound(
         "rows", at=ones(16, 3), past=ones(17, 3), message_at=floats([16, 3]), message_past=floats([17, 3])
+    ),
+    priority_levels_max=Bound(
+        "field",
+        at=with_priority(3),
+        past=with_priority(4),
+        message_at=message_with_priority(3),
+        message_past=message_with_priority(4),
     ),
 )

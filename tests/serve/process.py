@@ -19,6 +19,13 @@ from typing import Any
 
 READY_SECONDS_MAX = 60.0
 POLL_SECONDS = 0.01
+QUIET = {
+    # Machines that run tests are busy, and most tests are not about being in time.
+    "SERVEKIT__LIMITS__LATENCY_TARGET_MS": "0",
+    # What one test's server has learnt is not for the next one's.
+    "SERVEKIT__BATCHING__PROFILES": "off",
+}
+"""Environment of every server, unless a test has wishes of its own."""
 
 
 @dataclass
@@ -159,7 +166,8 @@ def serving(
     """Start `servekit serve PATHS` on free ports; ends it at the end, whatever happened."""
     command = [sys.executable, "-m", "servekit", "serve", *map(str, paths)]
     command += ["--log-format", "json", "--http-port", "0", "--grpc-port", "0", "--management-port", "0", *arguments]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})})
+    variables = {**os.environ, **QUIET, **(environment or {})}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=variables)
     server = ServerProcess(process)
     reader = threading.Thread(target=server.read, daemon=True)
     reader.start()

@@ -11,7 +11,18 @@ LIMITS = """connections_max request_body_bytes_max response_body_bytes_max reque
 in_flight_bytes_max model_in_flight_bytes_max queue_requests_max model_queue_requests_max latency_target_ms
 queue_wait_ms_max deadline_ms_max batch_rows_max batch_bytes_max drain_delay_ms drain_ms_max"""
 FLAGS = """--host --http-port --grpc-port --port --uds --management-host --management-port --device --shards --runners
---log-format --log-level"""
+--mode --trust-batching --server-timing --log-format --log-level"""
+VALUES = {
+    "host": "10.0.0.1",
+    "uds": "/run/s",
+    "device": "cpu",
+    "mode": "late",
+    "server_timing": "always",
+    "format": "json",
+    "level": "debug",
+    "drain_delay_ms": "24999",
+}
+"""Of the flags that take no 26000."""
 
 
 def test_the_keys_that_people_move_often_have_flags():
@@ -32,13 +43,12 @@ def test_every_flag_reaches_its_key():
     def command(file, **flags):
         seen.update(config=configuration(file, flags))
 
-    text = ["auto=cpu", "text=json", "info=debug"]
     for key, about in flagged_keys():
         section, name = key
-        value = {"host": "10.0.0.1", "uds": "/run/s", "device": "cpu", "format": "json", "level": "debug"}.get(name)
-        value = value or ("24999" if name == "drain_delay_ms" else "26000")
-        ended = CliRunner().invoke(command, [flag_name(key), value], catch_exceptions=False)
-        assert ended.exit_code == 0, (about, text)
+        value = "True" if about.annotation is bool else VALUES.get(name, "26000")
+        given = [flag_name(key)] if about.annotation is bool else [flag_name(key), value]
+        ended = CliRunner().invoke(command, given, catch_exceptions=False)
+        assert ended.exit_code == 0, about
         assert str(getattr(getattr(seen["config"], section), name)) == value
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from servekit import _native
 from servekit.config import load
-from servekit.config.crossing import config_json, onnxruntime_library
+from servekit.config.crossing import config_json, model_settings, onnxruntime_library
 from servekit.config.effective import Machine, resolve
 from servekit.config.limits import PYTHON_ONLY, Limits
 from servekit.config.schema import ModelSettings
@@ -14,7 +14,8 @@ from servekit.errors import ConfigError
 from servekit.repository.model import Model
 
 RUST_LIMITS = Path(__file__).parents[3] / "native" / "core" / "src" / "limits.rs"
-MODEL = Model("tiny", "3", Path("/models/tiny.onnx"), 10, ModelSettings(name="tiny", batch_rows_max=8, links=True))
+SETTINGS = ModelSettings(name="tiny", batch_rows_max=8, links=True, mode="late", latency_targets_ms={1: 50})
+MODEL = Model("tiny", "3", Path("/models/tiny.onnx"), 10, SETTINGS)
 
 
 def crossed(flags=None):
@@ -42,7 +43,7 @@ def test_both_sides_have_the_same_limits():
 def test_every_limit_crosses_as_a_whole_number():
     limits = json.loads(crossed())["limits"]
     missing = {key for key, value in limits.items() if value is None}
-    assert missing == {"arena_bytes_max", "run_ms_max"}, "these are known once a model is loaded"
+    assert missing == {"latency_target_ms", "arena_bytes_max", "run_ms_max"}, "these are known once a model is loaded"
     assert all(isinstance(value, int) for key, value in limits.items() if key not in missing)
 
 
@@ -58,10 +59,37 @@ def test_a_model_crosses_with_its_settings():
             "queue_requests_max": None,
             "arena_bytes_max": None,
             "latency_target_ms": None,
+            "latency_targets_ms": {"1": 50},
+            "mode": "late",
+            "trust_batching": None,
+            "intra_op": None,
+            "samples": [],
             "links": True,
             "required": False,
         }
     ]
+
+
+def test_batching_crosses_with_the_folder_it_means(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert json.loads(crossed({("batching", "mode"): "fail_fast"}))["batching"] == {
+        "mode": "fail_fast",
+        "trust_batching": False,
+        "proof_seconds_max": 3.0,
+        "warm_up_seconds_max": 2.0,
+        "intra_op": None,
+        "profiles": str(tmp_path / "servekit" / "profiles"),
+        "server_timing": "off",
+        "egress_reserve_us": 200,
+        "priority_default": 4,
+    }
+
+
+def test_samples_cross_with_their_model(tmp_path):
+    file = tmp_path / "rows.json"
+    file.write_text('{"inputs": [{"name": "x", "datatype": "UINT8", "shape": [1, 2], "data": [[7, 8]]}]}')
+    settings = model_settings(Model("tiny", "1", Path("/m.onnx"), 1, ModelSettings(name="tiny", samples=str(file))))
+    assert settings["samples"] == [{"name": "x", "datatype": "UINT8", "shape": [1, 2], "base64": "Bwg="}]
 
 
 def test_one_port_takes_the_place_of_two():

@@ -1,9 +1,11 @@
 //! HTTP/1.1, HTTP/2 and gRPC framing as sans-I/O state machines: bytes in, events out; answers in, bytes out.
 //!
-//! [`Connection`] is the whole surface. It knows limits as numbers and nothing of models, sockets or clocks: time is
-//! an argument. The first bytes choose the protocol (the HTTP/2 preface, or else HTTP/1).
+//! [`Connection`] is the server's whole surface. It knows limits as numbers and nothing of models, sockets or clocks: time
+//! is an argument. The first bytes choose the protocol (the HTTP/2 preface, or else HTTP/1). [`client`] is the other side,
+//! as far as a load generator needs it.
 #![forbid(unsafe_code)]
 
+pub mod client;
 mod connection;
 mod decimal;
 mod event;

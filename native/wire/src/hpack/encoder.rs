@@ -1,5 +1,5 @@
-//! Fields to header blocks. Nothing is ever put into the peer's table: what we send is short and mostly precomputed,
-//! and so each block stands for itself.
+//! Fields to header blocks. An answer never puts anything into the peer's table: what it says is short and mostly
+//! precomputed, and so each of its blocks stands for itself. A client's requests are all alike, and do use the table.
 
 use super::integer;
 
@@ -46,6 +46,18 @@ pub(crate) fn field(block: &mut Vec<u8>, name: &str, value: &[u8]) {
         string(block, name.as_bytes());
     }
     string(block, value);
+}
+
+/// Appends a field that the peer is asked to remember; the newest has the first index of its table.
+pub(crate) fn remembered(block: &mut Vec<u8>, name: &str, value: &[u8]) {
+    block.push(0x40);
+    string(block, name.as_bytes());
+    string(block, value);
+}
+
+/// Appends a field that both sides know already by its index.
+pub(crate) fn indexed(block: &mut Vec<u8>, index: usize) {
+    integer::put(block, 0x80, 7, index);
 }
 
 fn string(block: &mut Vec<u8>, text: &[u8]) {

@@ -1,4 +1,4 @@
-//! Header compression for HTTP/2 (RFC 7541): a whole decoder, and an encoder that keeps no table.
+//! Header compression for HTTP/2 (RFC 7541): a whole decoder, and an encoder that keeps no table of its own.
 
 mod decoder;
 mod encoder;
@@ -10,7 +10,7 @@ mod table;
 mod tests;
 
 pub(crate) use decoder::Decoder;
-pub(crate) use encoder::{field, status, table_closed};
+pub(crate) use encoder::{field, indexed, remembered, status, table_closed};
 pub(crate) use table::FIELD_BYTES;
 
 /// A block that cannot be decoded: both sides' tables differ from now on, so the connection must end.

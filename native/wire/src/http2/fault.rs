@@ -5,7 +5,7 @@ use crate::event::CloseReason;
 /// Codes of RST_STREAM and GOAWAY (RFC 9113, section 7), those that we send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub(super) enum ErrorCode {
+pub(crate) enum ErrorCode {
     None = 0,
     Protocol = 1,
     FlowControl = 3,
@@ -20,23 +20,23 @@ pub(super) enum ErrorCode {
 /// A breach that the connection does not survive. Boxed where it is returned: it happens once, and what returns it runs
 /// for every frame.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fault {
-    pub(super) code: ErrorCode,
-    pub(super) reason: CloseReason,
+pub(crate) struct Fault {
+    pub(crate) code: ErrorCode,
+    pub(crate) reason: CloseReason,
     /// Goes out with GOAWAY, for whoever writes the client.
-    pub(super) debug: &'static str,
+    pub(crate) debug: &'static str,
 }
 
 impl Fault {
     /// A breach of the protocol.
     #[cold]
-    pub(super) fn breach(code: ErrorCode, debug: &'static str) -> Box<Self> {
+    pub(crate) fn breach(code: ErrorCode, debug: &'static str) -> Box<Self> {
         Box::new(Self { code, reason: CloseReason::H2Protocol, debug })
     }
 
     /// Within the protocol, but too much of it.
     #[cold]
-    pub(super) fn flood(debug: &'static str) -> Box<Self> {
+    pub(crate) fn flood(debug: &'static str) -> Box<Self> {
         Box::new(Self { code: ErrorCode::EnhanceYourCalm, reason: CloseReason::Calm, debug })
     }
 }

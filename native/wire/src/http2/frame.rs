@@ -2,43 +2,43 @@
 
 use super::fault::{ErrorCode, Fault};
 
-pub(super) const HEADER_BYTES: usize = 9;
+pub(crate) const HEADER_BYTES: usize = 9;
 
 /// Highest stream number, and most that a window may hold.
-pub(super) const LARGEST: u32 = (1 << 31) - 1;
+pub(crate) const LARGEST: u32 = (1 << 31) - 1;
 
-pub(super) mod kind {
-    pub(in super::super) const DATA: u8 = 0;
-    pub(in super::super) const HEADERS: u8 = 1;
-    pub(in super::super) const PRIORITY: u8 = 2;
-    pub(in super::super) const RST_STREAM: u8 = 3;
-    pub(in super::super) const SETTINGS: u8 = 4;
-    pub(in super::super) const PUSH_PROMISE: u8 = 5;
-    pub(in super::super) const PING: u8 = 6;
-    pub(in super::super) const GOAWAY: u8 = 7;
-    pub(in super::super) const WINDOW_UPDATE: u8 = 8;
-    pub(in super::super) const CONTINUATION: u8 = 9;
+pub(crate) mod kind {
+    pub(crate) const DATA: u8 = 0;
+    pub(crate) const HEADERS: u8 = 1;
+    pub(crate) const PRIORITY: u8 = 2;
+    pub(crate) const RST_STREAM: u8 = 3;
+    pub(crate) const SETTINGS: u8 = 4;
+    pub(crate) const PUSH_PROMISE: u8 = 5;
+    pub(crate) const PING: u8 = 6;
+    pub(crate) const GOAWAY: u8 = 7;
+    pub(crate) const WINDOW_UPDATE: u8 = 8;
+    pub(crate) const CONTINUATION: u8 = 9;
 }
 
-pub(super) mod flag {
-    pub(in super::super) const ACK: u8 = 0x1;
-    pub(in super::super) const END_STREAM: u8 = 0x1;
-    pub(in super::super) const END_HEADERS: u8 = 0x4;
-    pub(in super::super) const PADDED: u8 = 0x8;
-    pub(in super::super) const PRIORITY: u8 = 0x20;
+pub(crate) mod flag {
+    pub(crate) const ACK: u8 = 0x1;
+    pub(crate) const END_STREAM: u8 = 0x1;
+    pub(crate) const END_HEADERS: u8 = 0x4;
+    pub(crate) const PADDED: u8 = 0x8;
+    pub(crate) const PRIORITY: u8 = 0x20;
 }
 
 /// The nine bytes in front of every frame.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Frame {
-    pub(super) length: usize,
-    pub(super) kind: u8,
-    pub(super) flags: u8,
-    pub(super) stream: u32,
+pub(crate) struct Frame {
+    pub(crate) length: usize,
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
 }
 
 impl Frame {
-    pub(super) fn parse(bytes: &[u8; HEADER_BYTES]) -> Self {
+    pub(crate) fn parse(bytes: &[u8; HEADER_BYTES]) -> Self {
         // Numbers that overlap: two loads instead of one for each byte.
         let [front @ .., _, _, _, _, _] = *bytes;
         let [_, _, _, kind, flags, stream @ ..] = *bytes;
@@ -46,22 +46,22 @@ impl Frame {
         Self { length: (u32::from_be_bytes(front) >> 8) as usize, kind, flags, stream }
     }
 
-    pub(super) fn to_bytes(self) -> [u8; HEADER_BYTES] {
+    pub(crate) fn to_bytes(self) -> [u8; HEADER_BYTES] {
         let [_, l0, l1, l2] = (self.length as u32).to_be_bytes();
         let [s0, s1, s2, s3] = self.stream.to_be_bytes();
         [l0, l1, l2, self.kind, self.flags, s0, s1, s2, s3]
     }
 
-    pub(super) fn put(self, buffer: &mut Vec<u8>) {
+    pub(crate) fn put(self, buffer: &mut Vec<u8>) {
         buffer.extend_from_slice(&self.to_bytes());
     }
 
-    pub(super) fn has(self, flag: u8) -> bool {
+    pub(crate) fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 
     /// The payload of DATA or HEADERS without its padding.
-    pub(super) fn unpadded(self, payload: &[u8]) -> Result<&[u8], Box<Fault>> {
+    pub(crate) fn unpadded(self, payload: &[u8]) -> Result<&[u8], Box<Fault>> {
         if !self.has(flag::PADDED) {
             return Ok(payload);
         }
@@ -75,26 +75,26 @@ impl Frame {
 }
 
 /// The 32 bits at the front of `payload`, whose length the caller has checked, without the highest.
-pub(super) fn number(payload: &[u8]) -> u32 {
+pub(crate) fn number(payload: &[u8]) -> u32 {
     payload.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes) & LARGEST)
 }
 
-pub(super) fn put_reset(buffer: &mut Vec<u8>, stream: u32, code: ErrorCode) {
+pub(crate) fn put_reset(buffer: &mut Vec<u8>, stream: u32, code: ErrorCode) {
     Frame { length: 4, kind: kind::RST_STREAM, flags: 0, stream }.put(buffer);
     buffer.extend_from_slice(&(code as u32).to_be_bytes());
 }
 
-pub(super) fn put_window_update(buffer: &mut Vec<u8>, stream: u32, increment: u32) {
+pub(crate) fn put_window_update(buffer: &mut Vec<u8>, stream: u32, increment: u32) {
     Frame { length: 4, kind: kind::WINDOW_UPDATE, flags: 0, stream }.put(buffer);
     buffer.extend_from_slice(&increment.to_be_bytes());
 }
 
-pub(super) fn put_ping(buffer: &mut Vec<u8>, flags: u8, payload: &[u8; 8]) {
+pub(crate) fn put_ping(buffer: &mut Vec<u8>, flags: u8, payload: &[u8; 8]) {
     Frame { length: 8, kind: kind::PING, flags, stream: 0 }.put(buffer);
     buffer.extend_from_slice(payload);
 }
 
-pub(super) fn put_goaway(buffer: &mut Vec<u8>, last_stream: u32, code: ErrorCode, debug: &str) {
+pub(crate) fn put_goaway(buffer: &mut Vec<u8>, last_stream: u32, code: ErrorCode, debug: &str) {
     Frame { length: 8 + debug.len(), kind: kind::GOAWAY, flags: 0, stream: 0 }.put(buffer);
     buffer.extend_from_slice(&last_stream.to_be_bytes());
     buffer.extend_from_slice(&(code as u32).to_be_bytes());

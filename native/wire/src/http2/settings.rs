@@ -6,17 +6,17 @@ use crate::limits::Limits;
 
 /// Every connection begins with these.
 pub(super) const FRAME_BYTES_DEFAULT: u32 = 16_384;
-pub(super) const WINDOW_BYTES_DEFAULT: u32 = 65_535;
+pub(crate) const WINDOW_BYTES_DEFAULT: u32 = 65_535;
 pub(super) const TABLE_BYTES_DEFAULT: usize = 4_096;
 
 const FRAME_BYTES_MOST: u32 = (1 << 24) - 1;
-const SETTING_BYTES: usize = 6;
+pub(crate) const SETTING_BYTES: usize = 6;
 
-mod setting {
+pub(crate) mod setting {
     pub(super) const HEADER_TABLE_SIZE: u16 = 1;
-    pub(super) const ENABLE_PUSH: u16 = 2;
-    pub(super) const MAX_CONCURRENT_STREAMS: u16 = 3;
-    pub(super) const INITIAL_WINDOW_SIZE: u16 = 4;
+    pub(crate) const ENABLE_PUSH: u16 = 2;
+    pub(crate) const MAX_CONCURRENT_STREAMS: u16 = 3;
+    pub(crate) const INITIAL_WINDOW_SIZE: u16 = 4;
     pub(super) const MAX_FRAME_SIZE: u16 = 5;
     pub(super) const MAX_HEADER_LIST_SIZE: u16 = 6;
 }
@@ -47,19 +47,19 @@ pub(super) fn announce(limits: &Limits, buffer: &mut Vec<u8>) {
 
 /// The peer's settings, as far as they concern us.
 #[derive(Debug)]
-pub(super) struct PeerSettings {
+pub(crate) struct PeerSettings {
     /// Largest frame that the peer takes.
-    pub(super) frame_bytes_max: usize,
+    pub(crate) frame_bytes_max: usize,
     /// What a stream's send window begins with.
-    pub(super) window_bytes: u32,
+    pub(crate) window_bytes: u32,
     /// The peer allowed less than the default table; our next header block must begin with its answer.
-    pub(super) table_shrunk: bool,
+    pub(crate) table_shrunk: bool,
     /// Said once: a table of nothing cannot shrink again.
     table_closed: bool,
 }
 
 impl PeerSettings {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             frame_bytes_max: FRAME_BYTES_DEFAULT as usize,
             window_bytes: WINDOW_BYTES_DEFAULT,
@@ -69,7 +69,7 @@ impl PeerSettings {
     }
 
     /// Takes the payload of a SETTINGS frame, in its order.
-    pub(super) fn apply(&mut self, payload: &[u8]) -> Result<(), Box<Fault>> {
+    pub(crate) fn apply(&mut self, payload: &[u8]) -> Result<(), Box<Fault>> {
         let (settings, rest) = payload.as_chunks::<SETTING_BYTES>();
         if !rest.is_empty() {
             return Err(Fault::breach(ErrorCode::FrameSize, "length of settings is no multiple of 6"));

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod answers;
+mod arrivals;
 mod batch;
 mod batcher;
 mod budget;
@@ -12,6 +13,7 @@ mod counters;
 mod datatype;
 mod execute;
 mod health;
+mod latency;
 mod limits;
 mod model;
 mod outlook;
@@ -25,6 +27,7 @@ mod split;
 mod tensor;
 
 pub use answers::Answers;
+pub use arrivals::Arrivals;
 pub use batch::{Batch, Dispatch, Item, RunId};
 pub use batcher::{Batcher, Next, Queued, Refused, Shed, ShedCounts};
 pub use budget::{Budget, Lease, Quota, Share};
@@ -37,6 +40,7 @@ pub use counters::{
 pub use datatype::Datatype;
 pub use execute::execute;
 pub use health::{Health, Verdict as HealthVerdict};
+pub use latency::{Latency, Surface};
 pub use limits::Limits;
 pub use model::{Executor, Model, RunFailure, RunOutputs};
 pub use outlook::Outlook;

@@ -1,0 +1,28 @@
+//! A discrete-event simulator of batching: the Scheduler and the Batchers that serve, run by a virtual clock beside
+//! simple policies that meet the same requests and the same luck. Its tests are the gate that the rules must pass, its
+//! tables and its picture the guide's.
+#![forbid(unsafe_code)]
+
+mod arrivals;
+
+mod comparator;
+mod fluid;
+
+mod random;
+mod scenario;
+mod service;
+mod slackline;
+
+mod trial;
+mod world;
+
+pub use arrivals::{Pattern, Stretch, Traffic};
+
+pub use comparator::{Comparator, Pick, Rule};
+pub use fluid::Fluid;
+pub use random::Random;
+pub use scenario::{Kind, Request, Scenario, Size, Trouble, in_ns};
+pub use service::{Model, Noise, Service, Shape};
+pub use slackline::{Prior, Setting, Slackline};
+pub use trial::{Figures, Trial};
+pub use world::{Fate, Policy, Step, Work, World, simulate};

@@ -1,0 +1,3 @@
+//! Prints how batching policies compare, and draws it.
+
+fn main() {}

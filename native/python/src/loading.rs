@@ -18,6 +18,9 @@ use crate::errors::Error;
 /// What requests name the kind of model by.
 const PLATFORM: &str = "onnxruntime_onnx";
 
+/// How long a request may take where nobody says anything else.
+const LATENCY_TARGET_MS: u64 = 100;
+
 /// Loads models, for as long as the process lives.
 #[derive(Debug)]
 pub struct Loader {
@@ -79,6 +82,7 @@ impl Loader {
         let description = loaded.description();
         let mut policy = Policy::of(loaded.contract(), &self.limits);
         policy.rows_max = description.batch_rows_max;
+        policy.lanes = description.lanes.min(self.plan.runners);
         policy.bytes_max = usize::try_from(description.batch_bytes_max).unwrap_or(usize::MAX);
         if let Some(requests_max) = model.queue_requests_max {
             policy.requests_max = usize::try_from(requests_max).unwrap_or(usize::MAX);
@@ -96,7 +100,10 @@ impl Loader {
             },
             policy,
             lanes: description.lanes.min(self.plan.runners) as usize,
-            targets: [Duration::from_millis(model.latency_target_ms.unwrap_or(self.limits.latency_target_ms))].into(),
+            targets: [Duration::from_millis(
+                model.latency_target_ms.or(self.limits.latency_target_ms).unwrap_or(LATENCY_TARGET_MS),
+            )]
+            .into(),
             priority_default: 1,
             required: model.required,
             platform: PLATFORM.into(),

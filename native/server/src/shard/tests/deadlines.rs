@@ -60,7 +60,7 @@ fn a_caller_who_says_nothing_waits_as_long_as_the_server_says() {
 
 #[test]
 fn a_latency_target_is_the_deadline_of_who_says_nothing() {
-    let (mut bench, _model) = Bench::serving(Placement::Pool, |limits| limits.latency_target_ms = 100);
+    let (mut bench, _model) = Bench::serving(Placement::Pool, |limits| limits.latency_target_ms = Some(100));
     let clients = [bench.connect(), bench.connect()];
     clients[0].say(infer(1.0));
     clients[1].say(infer_with(1.0, "x-request-timeout-ms: 1000\r\n"));

@@ -1,101 +1,179 @@
-//! The queues of several models, and which of them runs next.
+//! The queues of several models, and which of them runs next: the most urgent among those that have had least of the
+//! cores, as far as lanes and cores are free.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::{Answers, Batch, Batcher, Next, Pending, Policy, Queued, Reason, Refusal, Refused, Report};
+use crate::{Answers, Batch, Batcher, Next, Pending, Policy, Queued, Reason, Refusal, Refused, Report, RunId};
 
 /// Names one loaded model version within the process; never given twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModelKey(pub u32);
 
+/// The least core time by which models may differ.
+const QUANTUM_MIN: Duration = Duration::from_millis(2);
+
 /// Queues of the models that share an executor: all pool models behind the pool's lock, or the inline models of one
-/// shard. The model whose oldest request waits longest runs next.
+/// shard.
+///
+/// Every batch that [`next`](Self::next) gives takes a lane of its model and as many cores as its runs keep busy; both
+/// come back with [`ran`](Self::ran) or [`abandon`](Self::abandon), of which every batch has exactly one.
 #[derive(Debug)]
 pub struct Scheduler {
     /// Requests that may wait in all queues together.
     requests_max: usize,
-    /// Ascending; the two below go with it, place by place. Apart, so that choosing a model reads one small array.
-    keys: Vec<ModelKey>,
-    /// Arrival of each model's oldest request.
-    heads: Vec<Option<Instant>>,
-    batchers: Vec<Batcher>,
-    /// Sum over the batchers.
+    /// Cores that runs may keep busy together, and those that are free.
+    cores: u32,
+    cores_free: u32,
+    /// In ascending order of their keys.
+    lines: Vec<Line>,
+    /// Sum over the queues.
     queued: Queued,
 }
 
+/// One model's queue, and what it has of the executor.
+#[derive(Debug)]
+struct Line {
+    key: ModelKey,
+    batcher: Batcher,
+    /// What waits, as last seen; so the sum over all queues is brought up to date without looking at the others.
+    queued: Queued,
+    lanes_free: u32,
+    /// Cores that each run takes: never more than there are, so that every model can run.
+    cores: u32,
+    /// Core time that it has had, or would have had if it had not been idle. The least goes first.
+    virtual_time: Duration,
+    /// Longest recent occupation of a lane; forgotten slowly.
+    run_longest: Duration,
+    /// It waits for rows that are expected until then.
+    held_until: Option<Instant>,
+}
+
 impl Scheduler {
-    /// No models yet; this many requests may wait together.
+    /// No models yet; this many requests may wait together, and runs keep this many cores busy.
     #[must_use]
-    pub fn new(requests_max: usize) -> Self {
-        Self { requests_max, keys: Vec::new(), heads: Vec::new(), batchers: Vec::new(), queued: Queued::default() }
+    pub fn new(requests_max: usize, cores: u32) -> Self {
+        let cores = cores.max(1);
+        Self { requests_max, cores, cores_free: cores, lines: Vec::new(), queued: Queued::default() }
     }
 
     /// Opens a queue; one that has this key is kept as it is.
     pub fn add(&mut self, key: ModelKey, model: impl Into<Arc<str>>, policy: Policy) {
-        if let Err(place) = self.keys.binary_search(&key) {
-            self.keys.insert(place, key);
-            self.heads.insert(place, None);
-            self.batchers.insert(place, Batcher::new(model, policy));
-        }
+        let Err(place) = self.lines.binary_search_by_key(&key, |line| line.key) else { return };
+        let line = Line {
+            key,
+            queued: Queued::default(),
+            lanes_free: policy.lanes.max(1),
+            cores: policy.cores.clamp(1, self.cores),
+            virtual_time: Duration::ZERO,
+            run_longest: Duration::ZERO,
+            held_until: None,
+            batcher: Batcher::new(model, policy),
+        };
+        self.lines.insert(place, line);
     }
 
     /// Ends a queue. What waits in it is answered with this refusal; batches that have left it are not touched.
     pub fn close(&mut self, key: ModelKey, refusal: &Refusal, answers: &mut Answers) {
         let Some(place) = self.place(key) else { return };
-        self.keys.remove(place);
-        self.heads.remove(place);
-        self.batchers.remove(place).close(refusal, answers);
-        self.count();
+        self.change(place, |line| line.batcher.close(refusal, answers));
+        let line = self.lines.remove(place);
+        self.cores_free += line.lanes_taken() * line.cores;
+    }
+
+    /// Answers all that waits with this refusal; the queues stay open.
+    pub fn refuse(&mut self, refusal: &Refusal, answers: &mut Answers) {
+        for place in 0..self.lines.len() {
+            self.change(place, |line| line.batcher.close(refusal, answers));
+        }
     }
 
     /// Queues a request.
     ///
     /// # Errors
-    /// `QueueFull` or `DeadlineExceeded`, see [`Batcher::offer`]; `ModelLoading` where the queue is not open.
+    /// Those of [`Batcher::offer`]; `QueueFull` where all queues together are, `ModelLoading` where the queue is not open.
     pub fn offer(&mut self, key: ModelKey, pending: impl Into<Box<Pending>>, now: Instant) -> Result<(), Box<Refused>> {
         let pending = pending.into();
         let Some(place) = self.place(key) else {
-            return Err(Box::new(Refused { pending, refusal: not_ready() }));
+            return Err(Box::new(Refused { pending, refusal: unloaded() }));
         };
         if self.queued.requests >= self.requests_max {
             let refusal = self.full();
             return Err(Box::new(Refused { pending, refusal }));
         }
-        self.change(place, |batcher| batcher.offer(pending, now))
+        if self.lines.len() > 1 && self.lines[place].is_idle() {
+            self.catch_up(place);
+        }
+        self.change(place, |line| {
+            line.held_until = None;
+            line.batcher.offer(pending, now)
+        })
     }
 
-    /// Fills `batch` from the queue whose oldest request waits longest. Requests whose callers have left are dropped,
-    /// expired ones answered.
+    /// Fills `batch` with what should run next. Requests whose callers have left are dropped, those that cannot be
+    /// served any more answered.
     pub fn next(&mut self, now: Instant, batch: &mut Batch, answers: &mut Answers) -> Next {
         batch.clear();
-        loop {
-            let oldest = self.heads.iter().enumerate().filter_map(|(place, head)| head.map(|head| (head, place))).min();
-            let Some((_, place)) = oldest else { return Next::Idle };
-            batch.key = self.keys[place];
-            let next = self.change(place, |batcher| batcher.next(now, batch, answers));
-            if next != Next::Idle {
-                return next;
+        while let Some(place) = self.choose(now) {
+            let next = self.change(place, |line| {
+                batch.key = line.key;
+                line.batcher.next(now, batch, answers)
+            });
+            let line = &mut self.lines[place];
+            match next {
+                Next::Run => {
+                    line.lanes_free -= 1;
+                    self.cores_free -= line.cores;
+                    return Next::Run;
+                }
+                Next::WaitUntil(until) => line.held_until = Some(until),
+                // All that waited was dropped or answered, so this line is not chosen again.
+                Next::Idle => debug_assert_eq!(line.queued.requests, 0),
             }
+        }
+        self.held_until().map_or(Next::Idle, Next::WaitUntil)
+    }
+
+    /// Takes the lane of a batch back, and learns from its report.
+    pub fn ran(&mut self, key: ModelKey, report: &Report, now: Instant) {
+        let Some(place) = self.give_back(key) else { return };
+        self.change(place, |line| {
+            let took = report.ended_at.saturating_duration_since(report.started_at);
+            line.virtual_time += took * line.cores;
+            line.run_longest = took.max(line.run_longest - line.run_longest / 16);
+            line.batcher.ran(report, now);
+        });
+    }
+
+    /// Takes the lane of a batch back that was never run.
+    pub fn abandon(&mut self, key: ModelKey, run: RunId, now: Instant) {
+        if let Some(place) = self.give_back(key) {
+            self.change(place, |line| line.batcher.abandon(run, now));
         }
     }
 
-    /// Learns from a run of this model.
-    pub fn ran(&mut self, key: ModelKey, report: &Report, now: Instant) {
-        if let Some(place) = self.place(key) {
-            self.batchers[place].ran(report, now);
-        }
+    /// Whether some batch could run now, as far as can be told without forming it.
+    #[must_use]
+    pub fn has_work(&self, now: Instant) -> bool {
+        self.lines.iter().any(|line| line.is_ready(self.cores_free, now))
+    }
+
+    /// The earliest end of a wait for rows that are expected.
+    #[must_use]
+    pub fn held_until(&self) -> Option<Instant> {
+        let waiting = self.lines.iter().filter(|line| line.can_run(self.cores_free));
+        waiting.filter_map(|line| line.held_until).min()
     }
 
     /// Halves the batches of all models while memory is short.
     pub fn press(&mut self, is_pressed: bool) {
-        self.batchers.iter_mut().for_each(|batcher| batcher.press(is_pressed));
+        self.lines.iter_mut().for_each(|line| line.batcher.press(is_pressed));
     }
 
     /// Says that the caller of a request of this model, of this many bytes, has left; see [`Batcher::leave`].
     pub fn leave(&mut self, key: ModelKey, bytes: usize) {
         if let Some(place) = self.place(key) {
-            self.change(place, |batcher| batcher.leave(bytes));
+            self.change(place, |line| line.batcher.leave(bytes));
         }
     }
 
@@ -108,37 +186,86 @@ impl Scheduler {
     /// The queue of one model: what waits, and the bounds in force.
     #[must_use]
     pub fn batcher(&self, key: ModelKey) -> Option<&Batcher> {
-        self.place(key).map(|place| &self.batchers[place])
+        self.place(key).map(|place| &self.lines[place].batcher)
+    }
+
+    /// The same, to take counts out of it.
+    pub fn batcher_mut(&mut self, key: ModelKey) -> Option<&mut Batcher> {
+        self.place(key).map(|place| &mut self.lines[place].batcher)
+    }
+
+    /// Whether nothing of this model waits or runs; so also for one that is not open.
+    #[must_use]
+    pub fn is_idle(&self, key: ModelKey) -> bool {
+        self.place(key).is_none_or(|place| self.lines[place].is_idle())
     }
 
     fn place(&self, key: ModelKey) -> Option<usize> {
-        self.keys.binary_search(&key).ok()
+        self.lines.binary_search_by_key(&key, |line| line.key).ok()
     }
 
-    /// Does something to one queue and brings the sums up to date.
+    /// The line whose batch is next: of those that have had no more than a quantum above the least, the one whose most
+    /// urgent request can wait least.
+    fn choose(&self, now: Instant) -> Option<usize> {
+        let ready = || self.lines.iter().enumerate().filter(|(_, line)| line.is_ready(self.cores_free, now));
+        let (first, _) = ready().next()?;
+        if ready().nth(1).is_none() {
+            return Some(first);
+        }
+        let least = ready().map(|(_, line)| line.virtual_time).min()?;
+        let most = least + Self::quantum(self.run_longest());
+        let fair = ready().filter(|(_, line)| line.virtual_time <= most);
+        let urgent = fair.min_by_key(|(_, line)| line.batcher.laxity(now).unwrap_or(i64::MAX));
+        urgent.map(|(place, _)| place)
+    }
+
+    /// Longest recent run of all models.
+    fn run_longest(&self) -> Duration {
+        self.lines.iter().map(|line| line.run_longest).max().unwrap_or_default()
+    }
+
+    /// Core time by which a model may be ahead when it is chosen: less would only make batches smaller.
+    fn quantum(run_longest: Duration) -> Duration {
+        QUANTUM_MIN.max(run_longest * 2)
+    }
+
+    /// A model that was idle does not get back what it left unused, except for what one may be behind that always has
+    /// work: one that only waits for its callers' next requests is not idle.
+    fn catch_up(&mut self, place: usize) {
+        let busy = self.lines.iter().filter(|line| !line.is_idle());
+        if let Some(least) = busy.map(|line| line.virtual_time).min() {
+            let run_longest = self.run_longest();
+            let start = least.saturating_sub(Self::quantum(run_longest) + run_longest);
+            let line = &mut self.lines[place];
+            line.virtual_time = line.virtual_time.max(start);
+        }
+    }
+
+    /// Takes a lane of this model back.
+    fn give_back(&mut self, key: ModelKey) -> Option<usize> {
+        let place = self.place(key)?;
+        let line = &mut self.lines[place];
+        debug_assert!(line.lanes_taken() > 0, "a lane came back that was never taken");
+        line.lanes_free += 1;
+        self.cores_free += line.cores;
+        Some(place)
+    }
+
+    /// Does something to one line and brings the sum up to date.
     #[inline]
-    fn change<T>(&mut self, place: usize, work: impl FnOnce(&mut Batcher) -> T) -> T {
-        let batcher = &mut self.batchers[place];
-        let before = batcher.queued();
-        let value = work(batcher);
-        let after = batcher.queued();
-        self.heads[place] = batcher.oldest();
+    fn change<T>(&mut self, place: usize, work: impl FnOnce(&mut Line) -> T) -> T {
+        let line = &mut self.lines[place];
+        let value = work(line);
+        let (before, after) = (line.queued, line.batcher.queued());
+        line.queued = after;
         self.queued.requests = self.queued.requests - before.requests + after.requests;
         self.queued.rows = self.queued.rows - before.rows + after.rows;
         self.queued.bytes = self.queued.bytes - before.bytes + after.bytes;
         value
     }
 
-    fn count(&mut self) {
-        self.queued = self.batchers.iter().map(Batcher::queued).fold(Queued::default(), |sum, queued| Queued {
-            requests: sum.requests + queued.requests,
-            rows: sum.rows + queued.rows,
-            bytes: sum.bytes + queued.bytes,
-        });
-    }
-
     fn full(&self) -> Refusal {
-        const WAIT: std::time::Duration = std::time::Duration::from_millis(100);
+        const WAIT: Duration = Duration::from_millis(100);
         let text = format!(
             "queues of all models hold {} of {} requests: Exceeds maximum queue size; retry in {} ms",
             self.queued.requests,
@@ -149,8 +276,27 @@ impl Scheduler {
     }
 }
 
-fn not_ready() -> Refusal {
-    const WAIT: std::time::Duration = std::time::Duration::from_millis(1000);
+impl Line {
+    fn lanes_taken(&self) -> u32 {
+        self.batcher.policy().lanes.max(1) - self.lanes_free
+    }
+
+    fn is_idle(&self) -> bool {
+        self.queued.requests == 0 && self.lanes_taken() == 0
+    }
+
+    /// Whether it has something to run, and what it takes.
+    fn can_run(&self, cores_free: u32) -> bool {
+        self.queued.requests > 0 && self.lanes_free > 0 && self.cores <= cores_free
+    }
+
+    fn is_ready(&self, cores_free: u32, now: Instant) -> bool {
+        self.can_run(cores_free) && self.held_until.is_none_or(|until| until <= now)
+    }
+}
+
+fn unloaded() -> Refusal {
+    const WAIT: Duration = Duration::from_millis(1000);
     let text = "the model was unloaded while this request came in; retry in 1000 ms";
     Refusal::new(Reason::ModelLoading, text).retry_after(WAIT)
 }

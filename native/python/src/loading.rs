@@ -99,7 +99,6 @@ impl Loader {
                 config::Placement::Auto | config::Placement::Pool => description.inline_bytes_max,
             },
             policy,
-            lanes: description.lanes.min(self.plan.runners) as usize,
             targets: [Duration::from_millis(
                 model.latency_target_ms.or(self.limits.latency_target_ms).unwrap_or(LATENCY_TARGET_MS),
             )]

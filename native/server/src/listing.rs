@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use servekit_core::{Model, ModelCounters, ModelKey, Policy, Quota, Reason, Refusal, ShardCounters, quoted};
+use servekit_core::{Model, ModelCounters, ModelKey, Outlook, Policy, Quota, Reason, Refusal, ShardCounters, quoted};
 
 use crate::dialect::Letterhead;
 
@@ -24,8 +24,6 @@ pub struct Served {
     pub inline_bytes_max: u64,
     /// What bounds its batches and its queue.
     pub policy: Policy,
-    /// Batches that runners may run at the same time.
-    pub lanes: usize,
     /// How long a request may take that brings no deadline, for each class, the highest first; zero leaves it to
     /// `queue_wait_ms_max`. A class beyond them has the last one's.
     pub targets: Box<[Duration]>,
@@ -42,6 +40,11 @@ pub struct Served {
 }
 
 impl Served {
+    /// Classes that requests may have.
+    pub(crate) fn levels(&self) -> u8 {
+        u8::try_from(self.targets.len()).unwrap_or(u8::MAX).max(1)
+    }
+
     /// How long a request of this class may take that brings no deadline.
     pub(crate) fn target(&self, priority: u8) -> Duration {
         self.targets.get(usize::from(priority)).or(self.targets.last()).copied().unwrap_or_default()
@@ -60,7 +63,7 @@ impl Served {
     /// The policy of the batches that shards run: none is larger than what was tried.
     pub(crate) fn inline_policy(&self) -> Policy {
         let bytes_max = usize::try_from(self.inline_bytes_max).unwrap_or(usize::MAX);
-        Policy { bytes_max: bytes_max.min(self.policy.bytes_max), ..self.policy.clone() }
+        Policy { bytes_max: bytes_max.min(self.policy.bytes_max), lanes: 1, cores: 1, ..self.policy.clone() }
     }
 }
 
@@ -109,6 +112,8 @@ pub(crate) struct Version {
     pub bytes: Arc<Quota>,
     /// Requests that wait in the pool's queue: a hint for refusing before a body is read.
     pub queued: AtomicUsize,
+    /// When a newcomer would be answered by the pool: a hint as well.
+    pub outlook: Outlook,
     /// Shards that may still send requests to it.
     pub shards: AtomicUsize,
     /// One per shard and then one per runner, each written by that thread alone.
@@ -127,6 +132,7 @@ impl Version {
             served,
             bytes: Quota::new(bytes_max, Self::BYTES_BLOCK),
             queued: AtomicUsize::new(0),
+            outlook: Outlook::new(Instant::now()),
             shards: AtomicUsize::new(0),
             counters: threads.iter().map(ModelCounters::new).collect(),
         }

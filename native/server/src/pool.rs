@@ -6,40 +6,35 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use servekit_core::{
-    Answers, Batch, Batcher, Dispatch, Executor, ModelKey, Next, Outcome, Pending, Queued, Reason, Refusal, Refused,
-    Report, execute,
+    Answers, Batch, Dispatch, Executor, ModelKey, Next, Outcome, Pending, Queued, Reason, Refusal, Refused, Report,
+    Scheduler, execute,
 };
 
 use crate::listing::Version;
 
 /// What runners pull from. One lock guards it all: it is held for as long as it takes to put requests in or to take a
 /// batch out, by shards once a tick and by runners once a batch; so nothing finer would pay.
-///
-/// The models' Batchers stand here side by side, not in one Scheduler, because a model whose lanes are all busy must be
-/// passed over.
 pub(crate) struct Pool {
     state: Mutex<State>,
     /// Rung for one runner at a time, and only when one sleeps.
     bell: Condvar,
 }
 
-#[derive(Default)]
 struct State {
+    scheduler: Scheduler,
+    /// In ascending order of their keys, as the scheduler has them.
     queues: Vec<Queue>,
-    /// Requests that may wait in all queues together.
-    requests_max: usize,
-    /// Sum over the queues.
-    requests: usize,
-    /// Runners that wait for the bell.
+    /// Runners that wait for the bell, and those among them that also look at the clock.
     sleeping: usize,
+    timed: usize,
     /// Times the bell was rung and nobody has woken for it yet.
     rings: usize,
     is_stopping: bool,
 }
 
+/// What a model has beside its queue.
 struct Queue {
     version: Arc<Version>,
-    batcher: Batcher,
     /// Lanes that nobody uses; the one used last is used next, as its buffers are warm. `None` stands for a lane that
     /// broke: whoever takes it makes another.
     lanes: Vec<Option<Box<dyn Executor>>>,
@@ -53,11 +48,21 @@ struct Turn {
     lane: Option<Box<dyn Executor>>,
 }
 
+/// What a runner does next.
+enum Step {
+    Run(Turn),
+    /// Nothing can run now; where rows are held back for others, until then.
+    Sleep(Option<Instant>),
+}
+
 impl Pool {
-    /// A pool without models.
-    pub(crate) fn new(requests_max: u64) -> Self {
+    /// A pool without models, whose runs keep so many cores busy.
+    pub(crate) fn new(requests_max: u64, cores: usize) -> Self {
         let requests_max = usize::try_from(requests_max).unwrap_or(usize::MAX);
-        Self { state: Mutex::new(State { requests_max, ..State::default() }), bell: Condvar::new() }
+        let scheduler = Scheduler::new(requests_max, u32::try_from(cores).unwrap_or(u32::MAX));
+        let state =
+            State { scheduler, queues: Vec::new(), sleeping: 0, timed: 0, rings: 0, is_stopping: false };
+        Self { state: Mutex::new(state), bell: Condvar::new() }
     }
 
     /// Opens a model's queue with all its lanes.
@@ -67,10 +72,12 @@ impl Pool {
     pub(crate) fn open(&self, version: &Arc<Version>) -> Result<(), Refusal> {
         let served = &version.served;
         let lanes: Result<Vec<_>, Refusal> =
-            (0..served.lanes.max(1)).map(|_| served.model.executor().map(Some)).collect();
-        let batcher = Batcher::new(&*served.name, served.policy.clone());
-        let queue = Queue { version: Arc::clone(version), batcher, lanes: lanes?, is_closing: false };
-        self.lock().queues.push(queue);
+            (0..served.policy.lanes.max(1)).map(|_| served.model.executor().map(Some)).collect();
+        let queue = Queue { version: Arc::clone(version), lanes: lanes?, is_closing: false };
+        let mut state = self.lock();
+        state.scheduler.add(version.key, &*served.name, served.policy.clone());
+        let place = state.queues.partition_point(|queue| queue.version.key < version.key);
+        state.queues.insert(place, queue);
         Ok(())
     }
 
@@ -95,31 +102,38 @@ impl Pool {
     /// Queues what a shard took in during a tick; what is not taken is put into `refused`.
     pub(crate) fn offer(&self, offers: &mut Vec<(ModelKey, Box<Pending>)>, now: Instant, refused: &mut Vec<Refused>) {
         let mut state = self.lock();
+        let mut last = None;
         for (key, pending) in offers.drain(..) {
+            if let Some(before) = last.filter(|&before| before != key) {
+                state.publish(before, now);
+            }
+            last = Some(key);
             if let Err(refusal) = state.offer(key, pending, now) {
                 refused.push(*refusal);
             }
         }
-        self.ring(state);
+        if let Some(key) = last {
+            state.publish(key, now);
+        }
+        self.ring(state, now);
     }
 
     /// Halves the batches of all models while memory is short.
     pub(crate) fn press(&self, is_pressed: bool) {
-        self.lock().queues.iter_mut().for_each(|queue| queue.batcher.press(is_pressed));
+        self.lock().scheduler.press(is_pressed);
     }
 
-    /// Says that the caller of a queued request has left; see [`Batcher::leave`].
+    /// Says that the caller of a queued request has left; see [`Batcher::leave`](servekit_core::Batcher::leave).
     pub(crate) fn leave(&self, key: ModelKey, bytes: usize) {
         let mut state = self.lock();
-        if let Some(place) = state.place(key) {
-            state.change(place, |batcher| batcher.leave(bytes));
-        }
+        state.scheduler.leave(key, bytes);
+        state.count(key);
     }
 
     /// What waits for one model, and the rows that its batches may have now.
     pub(crate) fn queued(&self, key: ModelKey) -> Option<(Queued, u32)> {
         let state = self.lock();
-        let batcher = &state.queues[state.place(key)?].batcher;
+        let batcher = state.scheduler.batcher(key)?;
         Some((batcher.queued(), batcher.policy().rows_max))
     }
 
@@ -128,9 +142,7 @@ impl Pool {
         let mut answers = Answers::default();
         let mut state = self.lock();
         state.is_stopping = true;
-        for place in 0..state.queues.len() {
-            state.change(place, |batcher| batcher.close(refusal, &mut answers));
-        }
+        state.scheduler.refuse(refusal, &mut answers);
         drop(state);
         self.bell.notify_all();
     }
@@ -141,22 +153,23 @@ impl Pool {
         while let Some(Turn { version, lane }) = self.next(&mut batch, &mut answers) {
             // Expired requests were answered while the batch was formed; they do not wait for its end.
             answers.send();
-            let lane = match lane.map_or_else(|| version.served.model.executor(), Ok) {
+            match lane.map_or_else(|| version.served.model.executor(), Ok) {
                 Ok(mut lane) => {
                     let dispatch = batch.dispatch;
                     let contract = version.served.model.contract();
                     let report = execute(&mut *lane, contract, &mut batch, &Instant::now, &mut answers);
                     ran(&version, dispatch, &report);
-                    self.learn(version.key, &report);
-                    (report.outcome != Outcome::Lost).then_some(lane)
+                    answers.send();
+                    let lane = (report.outcome != Outcome::Lost).then_some(lane);
+                    self.give_back(&version, lane, |scheduler| scheduler.ran(version.key, &report, report.ended_at));
                 }
                 Err(refusal) => {
                     batch.items.drain(..).for_each(|item| item.answer(Err(refusal.clone()), &mut answers));
-                    None
+                    answers.send();
+                    let run = batch.run;
+                    self.give_back(&version, None, |scheduler| scheduler.abandon(version.key, run, Instant::now()));
                 }
-            };
-            answers.send();
-            self.give_back(version.key, lane);
+            }
         }
     }
 
@@ -164,11 +177,15 @@ impl Pool {
     fn next(&self, batch: &mut Batch, answers: &mut Answers) -> Option<Turn> {
         let mut state = self.lock();
         loop {
-            if let Some(turn) = state.take(batch, answers) {
-                // One ring per batch: whoever takes one wakes the next runner where there is more to take.
-                self.ring(state);
-                return Some(turn);
-            }
+            let now = Instant::now();
+            let until = match state.step(now, batch, answers) {
+                Step::Run(turn) => {
+                    // One ring per batch: whoever takes one wakes the next runner where there is more to take.
+                    self.ring(state, now);
+                    return Some(turn);
+                }
+                Step::Sleep(until) => until,
+            };
             if state.is_stopping {
                 return None;
             }
@@ -178,32 +195,46 @@ impl Pool {
                 state = self.lock();
                 continue;
             }
-            state.sleeping += 1;
-            while state.rings == 0 && !state.is_stopping {
-                state = self.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.sleep(state, until.map(|until| until.saturating_duration_since(now)));
+        }
+    }
+
+    /// Sleeps until the bell rings for this runner, or for as long as rows are held back.
+    fn sleep<'s>(&self, mut state: MutexGuard<'s, State>, timeout: Option<Duration>) -> MutexGuard<'s, State> {
+        let rested = |state: &mut State| state.rings == 0 && !state.is_stopping;
+        state.sleeping += 1;
+        match timeout {
+            None => state = self.bell.wait_while(state, rested).unwrap_or_else(PoisonError::into_inner),
+            Some(timeout) => {
+                state.timed += 1;
+                let waited = self.bell.wait_timeout_while(state, timeout, rested);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                state.timed -= 1;
             }
-            state.rings = state.rings.saturating_sub(1);
-            state.sleeping -= 1;
         }
+        state.rings = state.rings.saturating_sub(1);
+        state.sleeping -= 1;
+        state
     }
 
-    fn learn(&self, key: ModelKey, report: &Report) {
+    /// Puts a lane back where it came from, and tells the scheduler what became of its batch.
+    fn give_back(&self, version: &Version, lane: Option<Box<dyn Executor>>, tell: impl FnOnce(&mut Scheduler)) {
         let mut state = self.lock();
-        if let Some(place) = state.place(key) {
-            state.queues[place].batcher.ran(report, report.ended_at);
-        }
-    }
-
-    fn give_back(&self, key: ModelKey, lane: Option<Box<dyn Executor>>) {
-        let mut state = self.lock();
-        if let Some(place) = state.place(key) {
+        tell(&mut state.scheduler);
+        state.publish(version.key, Instant::now());
+        if let Some(place) = state.place(version.key) {
             state.queues[place].lanes.push(lane);
             state.bury(place);
         }
     }
 
-    fn ring(&self, mut state: MutexGuard<'_, State>) {
-        if state.sleeping > state.rings && state.has_work() {
+    /// Wakes a runner where one sleeps and there is something to do, or to wait for, that no other one sees to.
+    fn ring(&self, mut state: MutexGuard<'_, State>, now: Instant) {
+        if state.sleeping <= state.rings {
+            return;
+        }
+        let is_held = || state.timed == 0 && state.scheduler.held_until().is_some();
+        if state.scheduler.has_work(now) || is_held() {
             state.rings += 1;
             drop(state);
             self.bell.notify_one();
@@ -217,76 +248,55 @@ impl Pool {
 
 impl State {
     fn place(&self, key: ModelKey) -> Option<usize> {
-        self.queues.iter().position(|queue| queue.version.key == key)
+        self.queues.binary_search_by_key(&key, |queue| queue.version.key).ok()
     }
 
     fn offer(&mut self, key: ModelKey, pending: Box<Pending>, now: Instant) -> Result<(), Box<Refused>> {
         if self.is_stopping {
             return Err(Box::new(Refused { pending, refusal: crate::refusals::draining() }));
         }
-        let Some(place) = self.place(key) else {
-            return Err(Box::new(Refused { pending, refusal: unloaded() }));
-        };
-        if self.requests >= self.requests_max {
-            let refusal = self.full();
-            return Err(Box::new(Refused { pending, refusal }));
-        }
-        self.change(place, |batcher| batcher.offer(pending, now))
+        self.scheduler.offer(key, pending, now)
     }
 
     /// Drops a queue that is closing and has nothing more to do.
     fn bury(&mut self, place: usize) {
-        let queue = &self.queues[place];
-        let is_whole = queue.lanes.len() == queue.version.served.lanes.max(1);
-        let is_left = queue.version.shards.load(Ordering::Relaxed) == 0;
-        if queue.is_closing && is_left && is_whole && queue.batcher.queued().requests == 0 {
+        let Queue { version, is_closing, .. } = &self.queues[place];
+        let (key, is_left) = (version.key, version.shards.load(Ordering::Relaxed) == 0);
+        if *is_closing && is_left && self.scheduler.is_idle(key) {
             self.queues.remove(place);
+            self.scheduler.close(key, &unloaded(), &mut Answers::default());
         }
     }
 
-    /// Fills the batch from the model that has a lane free and whose oldest request waits longest.
-    fn take(&mut self, batch: &mut Batch, answers: &mut Answers) -> Option<Turn> {
-        while let Some(place) = self.ready() {
-            let next = self.change(place, |batcher| batcher.next(Instant::now(), batch, answers));
-            if next == Next::Run {
-                let queue = &mut self.queues[place];
-                batch.key = queue.version.key;
-                return Some(Turn { version: Arc::clone(&queue.version), lane: queue.lanes.pop().flatten() });
-            }
+    /// Takes the batch that is next, with a lane for it.
+    fn step(&mut self, now: Instant, batch: &mut Batch, answers: &mut Answers) -> Step {
+        let next = self.scheduler.next(now, batch, answers);
+        if next == Next::Run
+            && let Some(place) = self.place(batch.key)
+        {
+            self.publish(batch.key, now);
+            let Queue { version, lanes, .. } = &mut self.queues[place];
+            return Step::Run(Turn { version: Arc::clone(version), lane: lanes.pop().flatten() });
         }
-        None
+        // What waited may have been dropped.
+        self.queues.iter().for_each(|queue| self.count(queue.version.key));
+        Step::Sleep(if let Next::WaitUntil(until) = next { Some(until) } else { None })
     }
 
-    fn has_work(&self) -> bool {
-        self.ready().is_some()
+    /// Tells shards what a newcomer must expect of this model.
+    fn publish(&self, key: ModelKey, now: Instant) {
+        let (Some(place), Some(batcher)) = (self.place(key), self.scheduler.batcher(key)) else { return };
+        let version = &self.queues[place].version;
+        version.queued.store(batcher.queued().requests, Ordering::Relaxed);
+        for priority in 0..version.served.levels() {
+            version.outlook.publish(priority, batcher.outlook(priority, now));
+        }
     }
 
-    fn ready(&self) -> Option<usize> {
-        let free = self.queues.iter().enumerate().filter(|(_, queue)| !queue.lanes.is_empty());
-        let waiting = free.filter_map(|(place, queue)| Some((queue.batcher.oldest()?, place)));
-        waiting.min().map(|(_, place)| place)
-    }
-
-    /// Does something to one queue and brings the sum up to date.
-    fn change<T>(&mut self, place: usize, work: impl FnOnce(&mut Batcher) -> T) -> T {
-        let Queue { version, batcher, .. } = &mut self.queues[place];
-        let before = batcher.queued().requests;
-        let value = work(batcher);
-        let after = batcher.queued().requests;
-        self.requests = self.requests - before + after;
-        version.queued.store(after, Ordering::Relaxed);
-        value
-    }
-
-    fn full(&self) -> Refusal {
-        const WAIT: Duration = Duration::from_millis(100);
-        let text = format!(
-            "queues of all models hold {} of {} requests: Exceeds maximum queue size; retry in {} ms",
-            self.requests,
-            self.requests_max,
-            WAIT.as_millis()
-        );
-        Refusal::new(Reason::QueueFull, text).retry_after(WAIT)
+    fn count(&self, key: ModelKey) {
+        if let (Some(place), Some(batcher)) = (self.place(key), self.scheduler.batcher(key)) {
+            self.queues[place].version.queued.store(batcher.queued().requests, Ordering::Relaxed);
+        }
     }
 }
 

@@ -53,7 +53,7 @@ impl Shared {
         Self {
             listing: Arc::default(),
             budget: Budget::new(limits.in_flight_bytes_max, limits.queue_requests_max, limits.connections_max),
-            pool: Pool::new(limits.queue_requests_max),
+            pool: Pool::new(limits.queue_requests_max, runners),
             log,
             peers: Peers::new(limits.connections_peer_max),
             pressure: Pressure::default(),

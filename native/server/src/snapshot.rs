@@ -118,7 +118,7 @@ fn put_served(served: &Served, versions: &[&str], model: &mut Map<String, Value>
     model.insert("contract".into(), contract);
     model.insert("execution".into(), json!(served.placement.name()));
     model.insert("batch_rows_max".into(), json!(served.policy.rows_max));
-    model.insert("lanes".into(), json!(served.lanes));
+    model.insert("lanes".into(), json!(served.policy.lanes));
 }
 
 fn put_counted(shared: &Shared, version: &Version, model: &mut Map<String, Value>) {

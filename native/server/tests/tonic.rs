@@ -122,7 +122,6 @@ fn server() -> Server {
         placement: Placement::Inline,
         inline_bytes_max: u64::MAX,
         policy: Policy::of(&contract, &limits),
-        lanes: 1,
         targets: [Duration::ZERO].into(),
         priority_default: 1,
         required: true,

@@ -86,7 +86,7 @@ impl Slackline {
     pub fn new(setting: Setting, scenario: &Scenario) -> Self {
         const REQUESTS_MAX: usize = 1 << 20;
         let contracts: Vec<Contract> = scenario.models.iter().map(contract).collect();
-        let mut scheduler = Scheduler::new(REQUESTS_MAX);
+        let mut scheduler = Scheduler::new(REQUESTS_MAX, scenario.lanes);
         for ((key, model), contract) in (0..).zip(&scenario.models).zip(&contracts) {
             let policy = policy(setting, model, scenario.lanes, contract);
             scheduler.add(ModelKey(key), model.name.as_str(), policy);

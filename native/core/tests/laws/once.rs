@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use servekit_core::{
-    Answer, Answers, Batch, Budget, Lease, ModelCounters, ModelKey, Next, Pending, Reason, Refusal, RequestScope,
+    Answer, Answers, Batch, Budget, Lease, ModelCounters, ModelKey, Next, Pending, Policy, Reason, Refusal, RequestScope,
     Scheduler, ShardCounters, Ticket, Transport, Verdict, execute,
 };
 use servekit_core::{Model, Queued};
@@ -85,9 +85,9 @@ struct Open {
 impl World {
     fn new() -> Self {
         let shard = ShardCounters::new();
-        let mut scheduler = Scheduler::new(12);
+        let mut scheduler = Scheduler::new(12, 200);
         for key in 0..2 {
-            scheduler.add(ModelKey(key), "fake", policy(4));
+            scheduler.add(ModelKey(key), "fake", Policy { lanes: 64, ..policy(4) });
         }
         Self {
             clock: Clock::new(),

@@ -38,7 +38,6 @@ fn served(placement: Placement) -> (Served, FakeModel) {
         placement,
         inline_bytes_max: u64::MAX,
         policy: Policy::of(&contract, &servekit_testing::limits()),
-        lanes: 1,
         targets: [Duration::ZERO].into(),
         priority_default: 1,
         required: true,

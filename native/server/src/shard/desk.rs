@@ -149,7 +149,7 @@ impl Desk {
             requests: Slab::default(),
             lease: shared.budget.lease(),
             counters: Arc::clone(&shared.counters[index]),
-            scheduler: Scheduler::new(requests_max),
+            scheduler: Scheduler::new(requests_max, 1),
             lanes: Vec::new(),
             offers: Vec::new(),
             payload: Payload::default(),

@@ -74,6 +74,7 @@ impl<T: Transport> Shard<T> {
 
     fn run_batch(&mut self) {
         let (key, dispatch, index) = (self.batch.key, self.batch.dispatch, self.desk.index);
+        let run = self.batch.run;
         let refusal = match self.desk.lane(key) {
             None => unloaded(),
             Some(lane) => match lane.executor.take().map_or_else(|| lane.version.served.model.executor(), Ok) {
@@ -95,5 +96,6 @@ impl<T: Transport> Shard<T> {
             },
         };
         self.batch.items.drain(..).for_each(|item| item.answer(Err(refusal.clone()), &mut self.answers));
+        self.desk.scheduler.abandon(key, run, self.desk.now);
     }
 }

@@ -194,7 +194,6 @@ impl Bench {
             placement,
             inline_bytes_max: INLINE_BYTES_MAX,
             policy: Policy::of(&contract, limits),
-            lanes: 1,
             targets: [Duration::from_millis(limits.latency_target_ms.unwrap_or_default())].into(),
             priority_default: 1,
             required: true,

@@ -3,13 +3,15 @@
 use super::belief::Line;
 use super::{RUN_NS_MAX, RUN_NS_MIN};
 
-/// Larger batches are estimated along the line: 4,096 rows x 14 bytes is what a model may cost at most.
+/// Larger batches are estimated along the line: 4,096 rows x 26 bytes is what a model may cost at most.
 const TABLE_ROWS_MAX: u32 = 4_096;
 /// A ratio further from 1 is not believed.
-const RATIO_MAX: f32 = 8.0;
+const RATIO_MAX: f32 = 3.0;
 /// Runs that the line is trusted for at a size of which nothing is known; with `HITS_MAX` the last gain is 0.03.
 const LINE_HITS: f32 = 8.0;
 const HITS_MAX: f32 = 25.0;
+/// What was learned before counts as so many runs.
+const RESTORED_HITS: f32 = 4.0;
 /// A neighbour's run counts as this much of one's own when the table is smoothed.
 const NEIGHBOUR: f32 = 1.0 / 16.0;
 /// What a rewriting of the table leaves of a size's hits: what was not seen for thousands of runs leans on the line.
@@ -18,6 +20,23 @@ const HITS_LEFT: f32 = 0.998;
 const PUBLISHED_RUNS_MIN: u32 = 8;
 /// It is rewritten sooner where the line has moved by this share.
 const DRIFT: f64 = 0.02;
+
+/// Sizes in a row that share one time, because what was learned of them alone would fall with more rows.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pool {
+    time: f32,
+    weight: f32,
+    sizes: u16,
+}
+
+impl Pool {
+    fn merge(&mut self, next: Self) {
+        let weight = self.weight + next.weight;
+        self.time = (self.time * self.weight + next.time * next.weight) / weight;
+        self.weight = weight;
+        self.sizes += next.sizes;
+    }
+}
 
 #[derive(Clone, Debug)]
 pub(super) struct Curve {
@@ -29,6 +48,8 @@ pub(super) struct Curve {
     times: Box<[f32]>,
     /// By rows: the batch of the highest rate among those that are not larger.
     knees: Box<[u16]>,
+    /// Only used while the table is rewritten.
+    pools: Box<[Pool]>,
     /// What the table was written from.
     line: Line,
     /// Nanoseconds that each row past the table adds.
@@ -44,6 +65,7 @@ impl Curve {
             hits: vec![0.0; length].into(),
             times: vec![0.0; length].into(),
             knees: vec![1; length].into(),
+            pools: vec![Pool::default(); length].into(),
             line: Line::new(RUN_NS_MIN, RUN_NS_MIN),
             row_beyond: 0.0,
             age: 0,
@@ -58,12 +80,12 @@ impl Curve {
         &self.ratios
     }
 
-    /// Takes over what was learned before, as half as certain as it can be.
+    /// Takes over what was learned before.
     pub fn restore(&mut self, corrections: &[f32]) {
         for ((ratio, hits), &correction) in self.ratios.iter_mut().zip(&mut self.hits).zip(corrections) {
             if correction.is_finite() {
                 *ratio = correction.clamp(1.0 / RATIO_MAX, RATIO_MAX);
-                *hits = HITS_MAX / 2.0;
+                *hits = RESTORED_HITS;
             }
         }
     }
@@ -102,14 +124,12 @@ impl Curve {
 
     /// Rewrites the table along this line.
     pub fn publish(&mut self, line: Line) {
-        let mut highest = RUN_NS_MIN as f32;
+        let pools = self.pool(line);
+        self.spread_out(pools);
         let mut knee = (1, f64::INFINITY);
-        for place in 0..self.times.len() {
-            let rows = (place + 1) as f64;
-            highest = highest.max((line.at(rows).min(RUN_NS_MAX) * f64::from(self.smoothed(place))) as f32);
-            self.times[place] = highest;
+        for (place, &time) in self.times.iter().enumerate() {
             // Rates are compared without dividing.
-            let time = f64::from(highest);
+            let (rows, time) = ((place + 1) as f64, f64::from(time));
             if rows * knee.1 > f64::from(knee.0) * time {
                 knee = (place as u16 + 1, time);
             }
@@ -118,13 +138,40 @@ impl Curve {
         for hits in &mut self.hits {
             *hits *= HITS_LEFT;
         }
-        self.row_beyond = line.row * f64::from(highest) / line.at(self.times.len() as f64);
+        let length = self.times.len();
+        self.row_beyond = line.row * f64::from(self.times[length - 1]) / line.at(length as f64);
         self.line = line;
         self.age = 0;
     }
 
-    /// A size that ran often speaks for itself; others lean on their neighbours, and on the line.
-    fn smoothed(&self, place: usize) -> f32 {
+    /// Merges neighbours until no time falls with more rows; sizes known well count more. The number of pools left.
+    fn pool(&mut self, line: Line) -> usize {
+        let mut pools = 0;
+        for place in 0..self.times.len() {
+            let usual = line.at((place + 1) as f64).min(RUN_NS_MAX) as f32;
+            let (ratio, weight) = self.smoothed(place);
+            let mut last = Pool { time: (usual * ratio).max(RUN_NS_MIN as f32), weight, sizes: 1 };
+            while pools > 0 && self.pools[pools - 1].time > last.time {
+                pools -= 1;
+                let next = std::mem::replace(&mut last, self.pools[pools]);
+                last.merge(next);
+            }
+            self.pools[pools] = last;
+            pools += 1;
+        }
+        pools
+    }
+
+    fn spread_out(&mut self, pools: usize) {
+        let mut times = self.times.iter_mut();
+        for pool in &self.pools[..pools] {
+            times.by_ref().take(usize::from(pool.sizes)).for_each(|time| *time = pool.time);
+        }
+    }
+
+    /// A size that ran often speaks for itself; others lean on their neighbours, and on the line. The ratio and its
+    /// weight.
+    fn smoothed(&self, place: usize) -> (f32, f32) {
         let (mut sum, mut weight) = (1.0 + self.hits[place] * self.ratios[place], 1.0 + self.hits[place]);
         for neighbour in [place.wrapping_sub(1), place + 1] {
             if let Some(hits) = self.hits.get(neighbour) {
@@ -132,7 +179,7 @@ impl Curve {
                 weight += NEIGHBOUR * hits;
             }
         }
-        sum / weight
+        (sum / weight, weight)
     }
 
     /// Nanoseconds; never less for more rows.

@@ -19,7 +19,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from servekit import cgroup, snapshot
-from servekit.snapshot import ModelFigures, ServerFigures, Snapshot
+from servekit.snapshot import Estimate, ModelFigures, ServerFigures, Snapshot
+from servekit.surfaces import busiest
 
 MODEL = ("model", "version")
 _SERIES = "servekit_metric_series_dropped"
@@ -150,6 +151,52 @@ def _models(figures: Snapshot) -> Iterator[Metric]:
         [((*_of(m), reason), count) for m in models for reason, count in m["dispatch"].items()],
         (*MODEL, "reason"),
     )
+    yield _counter(
+        "servekit_shed",
+        "Requests given up without a run, as they could not be answered in time, by how that was seen",
+        [((*_of(m), reason), count) for m in models for reason, count in m["shed"].items()],
+        (*MODEL, "reason"),
+    )
+    yield _counter(
+        "servekit_padding_elements",
+        "Elements of padded batches, by whether a caller sent them",
+        [((*_of(m), kind), count) for m in models for kind, count in m["padding"].items()],
+        (*MODEL, "kind"),
+    )
+    yield from _estimates(models)
+
+
+def _estimates(models: Iterable[ModelFigures]) -> Iterator[Metric]:
+    """What queues go by; of several shapes and lengths the one that most runs were seen of."""
+    known = [(_of(m), m["estimate"]) for m in models if m["estimate"]]
+    for name, documentation, value in _ESTIMATES:
+        yield _gauge(name, documentation, [(of, value(estimate)) for of, estimate in known], MODEL)
+    surfaces = [(of, surface) for of, estimate in known if (surface := busiest(estimate["surfaces"]))]
+    yield _gauge(
+        "servekit_estimate_base_seconds",
+        "What a run takes whatever its rows, as estimated",
+        [(of, surface["base_ns"] / 1e9) for of, surface in surfaces],
+        MODEL,
+    )
+    yield _gauge(
+        "servekit_estimate_row_seconds",
+        "What each row adds to a run, as estimated",
+        [(of, surface["row_ns"] / 1e9) for of, surface in surfaces],
+        MODEL,
+    )
+
+
+_ESTIMATES: tuple[tuple[str, str, Callable[[Estimate], float]], ...] = (
+    ("servekit_estimate_arrival_rows_per_second", "Rows that arrive in a second", lambda e: e["rows_per_s"]),
+    (
+        "servekit_estimate_capacity_rows_per_second",
+        "Rows that could be served in a second within the latency target",
+        lambda e: e["capacity_rows_per_s"],
+    ),
+    ("servekit_estimate_knee_rows", "Rows of the batch with which most are served in time", lambda e: e["knee_rows"]),
+    ("servekit_failing_fast", "1 while hopeless requests are refused as they arrive", lambda e: e["is_failing_fast"]),
+    ("servekit_busy_lanes", "Lanes that run a batch", lambda e: e["busy_lanes"]),
+)
 
 
 def _triton(figures: Snapshot) -> Iterator[Metric]:

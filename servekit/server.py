@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _READY_WAIT_S = 3600.0
 
 
-class NativeServer(Protocol):
+class NativeServer(snapshot.Source, Protocol):
     """What is used of `_native.Server`."""
 
     def addresses(self) -> str:
@@ -34,9 +34,6 @@ class NativeServer(Protocol):
 
     def wait_ready(self, timeout_s: float, /) -> bool:
         """Waits for the start-up models."""
-
-    def snapshot(self) -> str:
-        """Every figure, as JSON."""
 
     def begin_drain(self, delay_ms: int, /) -> None:
         """Begins to end."""
@@ -92,7 +89,7 @@ def serve(plan: Plan) -> ExitCode:
         field_bytes_max=log.field_bytes_max,
     )
     for warning in plan.warnings:
-        logger.warning("passed_over", reason=warning)
+        logger.warning("configuration", reason=warning)
     listener = Listener.bind(plan.management)
     with native_errors():
         native = _native.Server.start(plan.native_json)
@@ -154,7 +151,7 @@ class Life:
             self._logger.error("no_model_ready", next_step="servekit check PATH tells why")
             return False
         addresses = json.loads(self._native.addresses())
-        management = self._listener.start(self._native.snapshot, self._logger)
+        management = self._listener.start(self._native, self._logger)
         self._logger.info(
             "ready",
             http=addresses["http"],

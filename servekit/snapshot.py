@@ -1,7 +1,17 @@
 """The native side's snapshot, typed: one JSON text for a scrape, read once, then passed as a value."""
 
 import json
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict
+
+
+class Source(Protocol):
+    """Who can be asked how things stand."""
+
+    def snapshot(self) -> str:
+        """Every figure, as JSON."""
+
+    def why(self, name: str, version: str, /) -> str | None:
+        """What a model's latency consists of, in words, one finding a line; None where it is not served."""
 
 
 class CorePlan(TypedDict):
@@ -94,6 +104,39 @@ class Contract(TypedDict):
     properties: dict[str, Any]
 
 
+class Proof(TypedDict):
+    """Whether rows leave each other alone, as the load found out."""
+
+    verdict: str
+    difference: float | None
+    tolerance: float | None
+    rows_proved: int
+    why: str
+
+
+Surface = TypedDict(
+    "Surface",
+    {"class": str, "base_ns": float, "row_ns": float, "spread": float, "corrections": list[float], "samples": int},
+)
+"""How long a run of some rows takes: a part for the run, a part for each row, and a factor for each number of rows.
+
+`class` says in words which shapes and lengths it is about.
+"""
+
+
+class Estimate(TypedDict):
+    """What a queue goes by."""
+
+    surfaces: list[Surface]
+    rows_per_s: float
+    knee_rows: int
+    capacity_rows_per_s: float
+    is_failing_fast: bool
+    shed_share: float
+    lanes: int
+    busy_lanes: int
+
+
 class ModelFigures(TypedDict):
     """One version of a model. Without a contract it was not loaded."""
 
@@ -112,6 +155,12 @@ class ModelFigures(TypedDict):
     batch_rows_max: int
     lanes: int
     decisions: list[list[str]]
+    proof: Proof | None
+    one_row_us: float | None
+    surfaces: list[Surface]
+    mode: str
+    targets_ms: list[float]
+    priority_default: int
     requests: list[Requests]
     queue: Histogram
     run: Histogram
@@ -122,6 +171,9 @@ class ModelFigures(TypedDict):
     runs: int
     panics: int
     dispatch: dict[str, int]
+    shed: dict[str, int]
+    padding: dict[str, int]
+    estimate: Estimate | None
     in_flight_requests: int
     queue_rows: int
     queue_requests: int
@@ -138,19 +190,28 @@ class Snapshot(TypedDict):
 def read(text: str) -> Snapshot:
     """Parses what `Server.snapshot` gives. A model that is not served has no figures there; here they are none."""
     document = json.loads(text)
-    document["models"] = [{**_unserved(), **model} for model in document["models"]]
+    document["models"] = [with_defaults(model) for model in document["models"]]
     snapshot: Snapshot = document
     return snapshot
 
 
+def with_defaults(model: dict[str, Any]) -> ModelFigures:
+    """A model's entry, with nothing counted where nothing is said."""
+    figures: Any = {**_unserved(), **model}
+    entry: ModelFigures = figures
+    return entry
+
+
 def _unserved() -> dict[str, Any]:
     return {
-        **dict.fromkeys(("execution", "device", "ort", "digest"), ""),
-        **dict.fromkeys(("file_bytes", "batch_rows_max", "lanes", "rows", "runs", "panics"), 0),
+        **dict.fromkeys(("execution", "device", "ort", "digest", "mode"), ""),
+        **dict.fromkeys(("file_bytes", "batch_rows_max", "lanes", "priority_default", "rows", "runs", "panics"), 0),
         **dict.fromkeys(("in_flight_requests", "queue_rows", "queue_requests"), 0),
         "load_s": 0.0,
-        "contract": None,
+        **dict.fromkeys(("contract", "proof", "one_row_us", "estimate")),
         "decisions": [],
+        "surfaces": [],
+        "targets_ms": [],
         "requests": [],
         "queue": {"counts": [], "sum_s": 0.0},
         "run": {"counts": [], "sum_s": 0.0},
@@ -158,4 +219,6 @@ def _unserved() -> dict[str, Any]:
         "output": {"sum_s": 0.0},
         "batch_rows": {"counts": [], "sum": 0},
         "dispatch": {},
+        "shed": {},
+        "padding": {},
     }

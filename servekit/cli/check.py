@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
+from servekit.cli import batching_report
 from servekit.cli.options import config_options, configuration
+from servekit.config import profiles
 from servekit.config.crossing import config_json
 from servekit.config.effective import Effective, Line, Machine, resolve
 from servekit.config.schema import Config
@@ -16,7 +18,8 @@ from servekit.errors import ExitCode, LoadError, native_errors
 from servekit.repository import Model, Repository
 from servekit.repository import resolve as find_models
 from servekit.sizes import sized
-from servekit.snapshot import CorePlan, ModelFigures, TensorContract
+from servekit.snapshot import CorePlan, ModelFigures, TensorContract, with_defaults
+from servekit.targets import Target
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Finding:
     figures: ModelFigures | None = None
     plan: CorePlan | None = None
     run_ms_max: int = 0
+    targets: tuple[Target, ...] = ()
     label: str = ""
     reason: str = ""
 
@@ -46,6 +50,7 @@ class Finding:
             found
             | {"state": "ready", "run_ms_max": self.run_ms_max}
             | {key: value for key, value in figures.items() if key in keys}
+            | batching_report.as_json(figures, self.targets)
         )
 
 
@@ -53,9 +58,16 @@ class Finding:
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
 @click.option("--model-name", metavar="NAME", help="Name under which the one model would be served.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--profile", "is_profiled", is_flag=True, help="Print how long runs of each size take.")
 @config_options
 def command(
-    paths: tuple[Path, ...], model_name: str | None, *, as_json: bool, file: Path | None, **flags: str | None
+    paths: tuple[Path, ...],
+    model_name: str | None,
+    *,
+    as_json: bool,
+    is_profiled: bool,
+    file: Path | None,
+    **flags: str | None,
 ) -> None:
     """Load the models of each PATH and tell what would be served and why; nothing listens.
 
@@ -68,7 +80,9 @@ def command(
     if as_json:
         click.echo(json.dumps(_document(repository, effective, findings), indent=2))
     else:
-        click.echo("\n".join(_report(repository, effective, findings)))
+        passed_over = (*repository.warnings, *profiles.resolve(config.batching.profiles).warnings)
+        models = [line for finding in findings for line in (*_model_report(finding, is_profiled=is_profiled), "")]
+        click.echo("\n".join([*models, *_report(effective, findings, passed_over)]))
     if any(finding.figures is None for finding in findings):
         sys.exit(ExitCode.FAILED)
 
@@ -83,7 +97,9 @@ def check_model(config: Config, effective: Effective, model: Model) -> Finding:
     except LoadError as error:
         return Finding(model, label=error.label, reason=str(error))
     plan, run_ms_max = told.pop("plan"), told.pop("run_ms_max")
-    return Finding(model, told, plan, run_ms_max)
+    figures = with_defaults(told)
+    found = batching_report.effective_targets(model.settings, effective.limits, figures)
+    return Finding(model, figures, plan, run_ms_max, tuple(found))
 
 
 def _document(repository: Repository, effective: Effective, findings: list[Finding]) -> dict[str, Any]:
@@ -96,10 +112,8 @@ def _document(repository: Repository, effective: Effective, findings: list[Findi
     }
 
 
-def _report(repository: Repository, effective: Effective, findings: list[Finding]) -> list[str]:
+def _report(effective: Effective, findings: list[Finding], passed_over: tuple[str, ...]) -> list[str]:
     lines: list[str] = []
-    for finding in findings:
-        lines += [*_model_report(finding), ""]
     for plan in [finding.plan for finding in findings if finding.plan][:1]:
         lines.append(
             f"cores  {plan['cores']:g} usable: {plan['shards']} shards, {plan['runners']} runners, "
@@ -109,12 +123,12 @@ def _report(repository: Repository, effective: Effective, findings: list[Finding
     lines.append("limits")
     width = max(len(line.key) for line in effective.lines)
     lines += [f"  {line.key:{width}}  {_number(line):>9}  {line.reason}" for line in effective.lines]
-    if repository.warnings:
-        lines += ["", "passed over", *(f"  {warning}" for warning in repository.warnings)]
+    if passed_over:
+        lines += ["", "passed over", *(f"  {warning}" for warning in passed_over)]
     return lines
 
 
-def _model_report(finding: Finding) -> list[str]:
+def _model_report(finding: Finding, *, is_profiled: bool) -> list[str]:
     model, figures = finding.model, finding.figures
     lines = [f"{model.name}  version {model.version}, {model.path}, {sized(model.file_bytes)}"]
     if figures is None:
@@ -129,6 +143,9 @@ def _model_report(finding: Finding) -> list[str]:
     lines.append(f"  loaded     in {figures['load_s']:.3f} s by ONNX Runtime {figures['ort']}")
     lines.append(f"  digest     {figures['digest']}")
     lines += [f"  {subject:<10} {reason}" for subject, reason in figures["decisions"]]
+    lines += batching_report.lines(figures, finding.targets)
+    if is_profiled:
+        lines += batching_report.profile(figures, finding.targets)
     return lines
 
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +15,12 @@ from starlette.routing import Route
 
 from servekit import __version__, metrics, snapshot
 from servekit.management import guide
+from servekit.management.explanation import explain
 from servekit.management.figures import Meter, key
 from servekit.management.guard import Guard, host_name
 from servekit.plan import ManagementPlan
 from servekit.sizes import sized
-from servekit.snapshot import Snapshot
+from servekit.snapshot import Snapshot, Source
 
 if TYPE_CHECKING:
     import jinja2
@@ -31,10 +31,10 @@ _NONCE_BYTES = 16
 _UNCACHED = {"cache-control": "no-store"}
 
 
-def application(take_snapshot: Callable[[], str], address: str, plan: ManagementPlan) -> "ASGIApp":
+def application(source: Source, address: str, plan: ManagementPlan) -> "ASGIApp":
     """The whole application, with its guard around it."""
-    registry = metrics.registry(take_snapshot, plan.series_max)
-    pages = _Pages(lambda: snapshot.read(take_snapshot()))
+    registry = metrics.registry(source.snapshot, plan.series_max)
+    pages = _Pages(source)
 
     async def scrape(request: Request) -> Response:
         body, content_type = metrics.render(registry, request.headers.get("accept", ""))
@@ -50,6 +50,7 @@ def application(take_snapshot: Callable[[], str], address: str, plan: Management
             Route("/healthz", health),
             Route("/", pages.first),
             Route("/status.json", pages.status),
+            Route("/models/{name}/{version}", pages.model),
             Route("/guide", pages.contents),
             Route("/guide/{name}", pages.guide_page),
         ],
@@ -61,9 +62,12 @@ def application(take_snapshot: Callable[[], str], address: str, plan: Management
 class _Pages:
     """Pages for people; they share one meter."""
 
-    def __init__(self, take_snapshot: Callable[[], Snapshot]) -> None:
-        self._take_snapshot = take_snapshot
+    def __init__(self, source: Source) -> None:
+        self._source = source
         self._meter = Meter()
+
+    def _take_snapshot(self) -> Snapshot:
+        return snapshot.read(self._source.snapshot())
 
     async def first(self, request: Request) -> Response:
         """Models and figures."""
@@ -85,6 +89,15 @@ class _Pages:
         taken = self._take_snapshot()
         figures = self._meter.figures(taken, time.monotonic())
         return JSONResponse({"layout": layout(taken), "figures": figures}, headers=_UNCACHED)
+
+    async def model(self, request: Request) -> Response:
+        """Why one model's answers take as long as they do."""
+        name, version = request.path_params["name"], request.path_params["version"]
+        for model in self._take_snapshot()["models"]:
+            if (model["name"], model["version"]) == (name, version):
+                explanation = explain(model, self._source.why(name, version))
+                return _html("model.html", title=f"{name} {version}", model=model, explanation=explanation)
+        return await _unknown(request, None)
 
     async def contents(self, request: Request) -> Response:
         """Every page of the guide."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from servekit.errors import BindError
 from servekit.logs import Logger
 from servekit.plan import ManagementPlan
+from servekit.snapshot import Source
 
 if TYPE_CHECKING:
     import uvicorn
@@ -44,7 +45,7 @@ class Listener:
         host, port = self._socket.getsockname()[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    def start(self, take_snapshot: Callable[[], str], logger: Logger) -> str:
+    def start(self, source: Source, logger: Logger) -> str:
         """Answers from now on, in a thread of its own; returns the address."""
         # Imported here: these cost a quarter of the start, and the data ports do not wait for them.
         import uvicorn
@@ -63,7 +64,7 @@ class Listener:
                 await super().startup(sockets)
                 started.set()
 
-        app = application(take_snapshot, self.address, self._plan)
+        app = application(source, self.address, self._plan)
         server = Server(self._uvicorn_config(app))
         thread = Thread(target=server.run, args=([self._socket],), name="servekit-management", daemon=True)
         thread.start()

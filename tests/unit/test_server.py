@@ -58,7 +58,7 @@ class Listener:
     def __init__(self, told):
         self.told = told
 
-    def start(self, take_snapshot, logger):
+    def start(self, source, logger):
         self.told.set()
         return "127.0.0.1:8002"
 
@@ -181,7 +181,7 @@ def test_a_defect_in_a_waiting_thread_is_heard(stage, broken):
 
 
 def test_a_management_port_that_is_lost_stops_the_rest(stage):
-    def fail(take_snapshot, logger):
+    def fail(source, logger):
         raise BindError("management address 127.0.0.1:8002 cannot be listened on; choose another")
 
     stage.listener.start = fail

@@ -11,10 +11,8 @@ from tests.unit import snapshots
 
 
 def asked(path, text=None, method="GET", **headers):
-    taken = text or snapshots.text()
-    app = application(
-        lambda: taken, "10.0.0.7:8002", ManagementPlan("127.0.0.1", 8002, ("ops.example",), 2**20, 64, 10_000)
-    )
+    plan = ManagementPlan("127.0.0.1", 8002, ("ops.example",), 2**20, 64, 10_000)
+    app = application(snapshots.Source(text or snapshots.text()), "10.0.0.7:8002", plan)
 
     async def ask():
         transport = httpx.ASGITransport(app)
@@ -37,6 +35,33 @@ def test_the_first_page_shows_models_contracts_and_figures():
         "ONNX Runtime 1.32.0",
     ):
         assert shown in page.text, shown
+
+
+def test_a_model_s_page_says_why():
+    page = asked("/models/tiny/1")
+    assert page.status_code == 200
+    assert '<a class="soft" href="/models/tiny/1">' in asked("/").text
+    for shown in (
+        "<li>99 of 100 answers take 4 ms: 3 ms in the queue, 1 ms in the run</li>",
+        "<li>batches were as large as they could be</li>",
+        "50 ms for level 1, 100 ms for levels 2 to 8",
+        "within tolerance, up to 64 rows, largest difference 2e-07 of 1e-05 allowed",
+        "10.0% of 100 elements",
+        "<code>idle</code></td><td>3</td><td>75.0%</td>",
+        "<code>arrival</code></td><td>4</td><td>100.0%</td>",
+        "<dd>48 rows</dd>",
+        "<dd>1 of 2</dd>",
+        "<td>93 µs</td><td>912 µs</td><td>± 8%</td><td>120</td>",
+    ):
+        assert shown in page.text, shown
+    assert "<code>expired</code>" not in page.text, "what never happened is not shown"
+
+
+def test_a_page_without_figures_is_a_page():
+    for text in (snapshots.text(snapshots.unserved("tiny", "failed", "no such operator", "model_file")), None):
+        assert asked("/models/tiny/1", text).status_code == 200
+    bare = snapshots.model(estimate=None, proof=None, surfaces=[], dispatch={}, shed={}, padding={}, targets_ms=[])
+    assert "Why batches left" not in asked("/models/tiny/1", snapshots.text(bare)).text
 
 
 def test_what_a_model_says_stays_text():
@@ -98,7 +123,17 @@ def test_every_page_of_the_guide_is_rendered(name):
 
 
 @pytest.mark.parametrize(
-    "path", ["/guide/none", "/guide/..%2f..%2fetc%2fpasswd", "/guide/../__init__", "/x" * 100, "/x%0a"]
+    "path",
+    [
+        "/guide/none",
+        "/models/tiny/2",
+        "/models/none/1",
+        "/models/tiny",
+        "/guide/..%2f..%2fetc%2fpasswd",
+        "/guide/../__init__",
+        "/x" * 100,
+        "/x%0a",
+    ],
 )
 def test_an_unknown_page_is_404_and_says_little(path):
     answer = asked(path)

@@ -23,7 +23,7 @@ def planned(host="127.0.0.1", port=0, connections_max=64):
 @pytest.fixture
 def address():
     listener = Listener.bind(planned(connections_max=4))
-    assert listener.start(snapshots.text, Logger()) == listener.address
+    assert listener.start(snapshots.Source(snapshots.text()), Logger()) == listener.address
     host, _, port = listener.address.rpartition(":")
     return host, int(port)
 

@@ -103,7 +103,7 @@ impl Latency {
     /// A run of these rows occupied its lane for this long.
     pub fn observe(&mut self, rows: u32, run: Duration) {
         let rows = rows.max(1);
-        let time = (run.as_nanos() as f64).clamp(RUN_NS_MIN, RUN_NS_MAX);
+        let time = nanoseconds(run).clamp(RUN_NS_MIN, RUN_NS_MAX);
         if self.samples == 0 {
             self.belief = Belief::first(self.belief.line, f64::from(rows), time);
             self.curve.publish(self.belief.line);
@@ -191,7 +191,7 @@ impl Latency {
             rows_max
         } else {
             let turns = 1.0 + 1.0 / f64::from(lanes.max(1));
-            let target = target.as_nanos() as f64;
+            let target = nanoseconds(target);
             self.curve.rows_within(rows_max, |time| time * turns <= target)
         };
         self.curve.knee(fitting.max(1))
@@ -246,6 +246,11 @@ fn excess(time: f64, usual: f64) -> f64 {
 
 fn within(value: f64, least: f64, most: f64, otherwise: f64) -> f64 {
     if value.is_nan() { otherwise } else { value.clamp(least, most) }
+}
+
+/// Without the detour over 128 bits.
+fn nanoseconds(duration: Duration) -> f64 {
+    1e9 * duration.as_secs() as f64 + f64::from(duration.subsec_nanos())
 }
 
 fn duration(nanoseconds: f64) -> Duration {

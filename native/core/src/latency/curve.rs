@@ -16,8 +16,9 @@ const RESTORED_HITS: f32 = 4.0;
 const NEIGHBOUR: f32 = 1.0 / 16.0;
 /// What a rewriting of the table leaves of a size's hits: what was not seen for thousands of runs leans on the line.
 const HITS_LEFT: f32 = 0.998;
-/// The table is rewritten after this many runs, and after more where it is long: each run pays for eight rows.
+/// The table is rewritten after this many runs, and after more where it is long: each run pays for two rows.
 const PUBLISHED_RUNS_MIN: u32 = 8;
+const PUBLISHED_ROWS: u32 = 2;
 /// It is rewritten sooner where the line has moved by this share.
 const DRIFT: f64 = 0.02;
 
@@ -119,7 +120,9 @@ impl Curve {
             let before = self.line.at(rows);
             (line.at(rows) - before).abs() > DRIFT * before
         };
-        self.age >= PUBLISHED_RUNS_MIN.max(self.rows_max() / 8) || has_moved(1.0) || has_moved(self.times.len() as f64)
+        self.age >= PUBLISHED_RUNS_MIN.max(self.rows_max() / PUBLISHED_ROWS)
+            || has_moved(1.0)
+            || has_moved(self.times.len() as f64)
     }
 
     /// Rewrites the table along this line.
@@ -127,13 +130,13 @@ impl Curve {
         let pools = self.pool(line);
         self.spread_out(pools);
         let mut knee = (1, f64::INFINITY);
-        for (place, &time) in self.times.iter().enumerate() {
+        for ((&time, best), rows) in self.times.iter().zip(&mut self.knees).zip(1_u16..) {
             // Rates are compared without dividing.
-            let (rows, time) = ((place + 1) as f64, f64::from(time));
-            if rows * knee.1 > f64::from(knee.0) * time {
-                knee = (place as u16 + 1, time);
+            let time = f64::from(time);
+            if f64::from(rows) * knee.1 > f64::from(knee.0) * time {
+                knee = (rows, time);
             }
-            self.knees[place] = knee.0;
+            *best = knee.0;
         }
         for hits in &mut self.hits {
             *hits *= HITS_LEFT;
@@ -145,41 +148,39 @@ impl Curve {
     }
 
     /// Merges neighbours until no time falls with more rows; sizes known well count more. The number of pools left.
+    ///
+    /// A size that ran often speaks for itself, others lean on those beside them, and on the line.
     fn pool(&mut self, line: Line) -> usize {
-        let mut pools = 0;
-        for place in 0..self.times.len() {
+        let Self { ratios, hits, pools, .. } = self;
+        let mut known = ratios.iter().zip(hits.iter()).map(|(ratio, hits)| (hits * ratio, *hits));
+        let mut before = (0.0, 0.0);
+        let mut own = known.next().unwrap_or_default();
+        let mut count = 0;
+        for place in 0..ratios.len() {
+            let after = known.next().unwrap_or_default();
+            let sum = 1.0 + own.0 + NEIGHBOUR * (before.0 + after.0);
+            let weight = 1.0 + own.1 + NEIGHBOUR * (before.1 + after.1);
             let usual = line.at((place + 1) as f64).min(RUN_NS_MAX) as f32;
-            let (ratio, weight) = self.smoothed(place);
-            let mut last = Pool { time: (usual * ratio).max(RUN_NS_MIN as f32), weight, sizes: 1 };
-            while pools > 0 && self.pools[pools - 1].time > last.time {
-                pools -= 1;
-                let next = std::mem::replace(&mut last, self.pools[pools]);
+            let mut last = Pool { time: (usual * sum / weight).max(RUN_NS_MIN as f32), weight, sizes: 1 };
+            while count > 0 && pools[count - 1].time > last.time {
+                count -= 1;
+                let next = std::mem::replace(&mut last, pools[count]);
                 last.merge(next);
             }
-            self.pools[pools] = last;
-            pools += 1;
+            pools[count] = last;
+            count += 1;
+            (before, own) = (own, after);
         }
-        pools
+        count
     }
 
     fn spread_out(&mut self, pools: usize) {
         let mut times = self.times.iter_mut();
         for pool in &self.pools[..pools] {
-            times.by_ref().take(usize::from(pool.sizes)).for_each(|time| *time = pool.time);
-        }
-    }
-
-    /// A size that ran often speaks for itself; others lean on their neighbours, and on the line. The ratio and its
-    /// weight.
-    fn smoothed(&self, place: usize) -> (f32, f32) {
-        let (mut sum, mut weight) = (1.0 + self.hits[place] * self.ratios[place], 1.0 + self.hits[place]);
-        for neighbour in [place.wrapping_sub(1), place + 1] {
-            if let Some(hits) = self.hits.get(neighbour) {
-                sum += NEIGHBOUR * hits * self.ratios[neighbour];
-                weight += NEIGHBOUR * hits;
+            for time in times.by_ref().take(usize::from(pool.sizes)) {
+                *time = pool.time;
             }
         }
-        (sum / weight, weight)
     }
 
     /// Nanoseconds; never less for more rows.

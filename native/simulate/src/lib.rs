@@ -6,6 +6,7 @@
 mod arrivals;
 
 mod comparator;
+mod contest;
 mod fluid;
 
 mod random;
@@ -19,6 +20,7 @@ mod world;
 pub use arrivals::{Pattern, Stretch, Traffic};
 
 pub use comparator::{Comparator, Pick, Rule};
+pub use contest::{Contender, each};
 pub use fluid::Fluid;
 pub use random::Random;
 pub use scenario::{Kind, Request, Scenario, Size, Trouble, in_ns};

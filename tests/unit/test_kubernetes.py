@@ -59,6 +59,12 @@ def test_models_are_mounted_where_they_are_served_from_and_cannot_be_changed(sid
     assert mounts(sidecar)["models"]["readOnly"] is True
 
 
+def test_what_is_learnt_is_kept_on_a_volume(pod, sidecar):
+    (cache,) = [entry["value"] for entry in sidecar["env"] if entry["name"] == "XDG_CACHE_HOME"]
+    assert mounts(sidecar)["cache"]["mountPath"] == cache
+    assert "emptyDir" in {volume["name"]: volume for volume in pod["spec"]["volumes"]}["cache"]
+
+
 @pytest.mark.parametrize("probe", PROBES)
 def test_probes_ask_over_the_socket_because_the_kubelet_cannot(sidecar, config, probe):
     question = ["--live"] if probe == "livenessProbe" else []

@@ -1,54 +1,51 @@
-//! The queue of one model, and the rule by which its rows leave it.
+//! The queue of one model, and the rule by which its rows leave it: at once when a lane is free, and under overload those
+//! that can still be answered in time.
 
+mod admission;
+mod backlog;
+mod classes;
+mod demand;
+mod estimate;
+mod filling;
+mod hold;
 mod lanes;
+mod plan;
+mod queue;
+mod ragged;
+mod share;
 mod shed;
+mod window;
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use backlog::Backlog;
+use classes::{Active, Classes, Sorting};
+use demand::Demand;
+use filling::Filling;
 use lanes::{Lanes, Running};
+use plan::Plan;
+use ragged::Waste;
+use share::Shares;
 use shed::Shedding;
+
+pub use backlog::Queued;
+pub use estimate::{ClassSurface, Estimate};
+pub(crate) use queue::Queue;
+pub use ragged::Padding;
 pub use shed::{Shed, ShedCounts};
 
-use crate::shape_class::{ClassKey, ShapeClass, has_key, write_key};
-use crate::{Answers, Batch, Dispatch, Item, Pending, Policy, Reason, Refusal, Report, RunId};
+use crate::{Answers, Batch, Dispatch, Item, Latency, Pending, Policy, Refusal, Report, RunId};
 
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Run the batch that was filled.
     Run,
-    /// Ask again at this time: a better batch is expected until then. The greedy rule never waits.
+    /// Ask again at this time: a better batch is expected until then. Never without a target, nor with a single lane.
     WaitUntil(Instant),
     /// There is nothing to run.
     Idle,
-}
-
-/// What waits in a queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Queued {
-    /// Requests; one that is cut counts until its last row has left.
-    pub requests: usize,
-    /// Their rows.
-    pub rows: usize,
-    /// Bytes of their inputs.
-    pub bytes: usize,
-}
-
-impl Queued {
-    fn add(&mut self, item: &Item) {
-        self.requests += 1;
-        self.rows += item.rows();
-        self.bytes += item.bytes();
-    }
-
-    fn subtract(&mut self, item: &Item) {
-        self.requests -= 1;
-        self.rows -= item.rows();
-        self.bytes -= item.bytes();
-    }
 }
 
 /// A request that was not queued, and why. The holder answers it.
@@ -60,7 +57,10 @@ pub struct Refused {
     pub refusal: Refusal,
 }
 
-/// The queue of one model. Greedy and work-conserving: asked for a batch, it gives what there is, oldest first.
+/// The queue of one model. Asked for a batch by whoever has a free lane, it gives the most urgent rows there are.
+///
+/// With a target it sheds what cannot be answered in time and would make others late; without one it keeps the order of
+/// arrival and sheds only what has expired.
 #[derive(Debug)]
 pub struct Batcher {
     /// For texts.
@@ -68,110 +68,113 @@ pub struct Batcher {
     policy: Policy,
     /// Memory is short: batches have half of their rows.
     is_pressed: bool,
-    /// Slots of classes, empty ones among them: they keep their memory for the next shape.
-    classes: Vec<ShapeClass>,
-    /// Slot of each class that has a key.
-    slots: HashMap<ClassKey, usize>,
-    /// Slots whose class is empty and forgotten.
-    free: Vec<usize>,
-    /// One entry per class that is not empty, oldest head first. A head may have left since: then its entry is too old
-    /// and is put right when it comes up.
-    order: BinaryHeap<Reverse<(Instant, usize)>>,
-    queued: Queued,
+    classes: Classes,
+    /// The class of the request that goes first; kept up to date by every change.
+    first: Option<Active>,
+    backlog: Backlog,
+    demand: Demand,
+    shedding: Shedding,
+    shares: Shares,
+    lanes: Lanes,
+    waste: Waste,
+    /// The last answer was to wait.
+    is_held: bool,
+    /// When classes that are not asked for are to be looked through.
+    pruning_at: Option<Instant>,
     /// Requests whose callers left since the last sweep, and their bytes.
     left_requests: usize,
     left_bytes: usize,
-    /// Smoothed duration of a run, for saying when to come back.
-    run: Duration,
-    lanes: Lanes,
-    shedding: Shedding,
-    /// Where the key of an offered request is written, so that looking it up allocates nothing.
-    key: ClassKey,
 }
 
 impl Batcher {
     /// An empty queue for the model of this name.
     #[must_use]
     pub fn new(model: impl Into<Arc<str>>, policy: Policy) -> Self {
+        let rows_max = if policy.batched { policy.rows_max } else { 1 };
+        let latency = policy.surface.as_ref().map(|surface| Latency::of(surface, rows_max));
         Self {
             model: model.into(),
-            policy,
             is_pressed: false,
-            classes: Vec::new(),
-            slots: HashMap::new(),
-            free: Vec::new(),
-            order: BinaryHeap::new(),
-            queued: Queued::default(),
+            classes: Classes::new(latency.unwrap_or_else(|| Latency::new(rows_max)), rows_max),
+            policy,
+            first: None,
+            backlog: Backlog::default(),
+            demand: Demand::new(),
+            shedding: Shedding::new(),
+            shares: Shares::default(),
+            lanes: Lanes::default(),
+            waste: Waste::default(),
+            is_held: false,
+            pruning_at: None,
             left_requests: 0,
             left_bytes: 0,
-            run: Duration::ZERO,
-            lanes: Lanes::default(),
-            shedding: Shedding::new(),
-            key: ClassKey::new(),
         }
     }
 
     /// Queues a request.
     ///
     /// # Errors
-    /// `QueueFull`, or `DeadlineExceeded` where its time has already passed.
+    /// `QueueFull`; `DeadlineExceeded` where its time has already passed; `Overloaded` where it could not be answered in
+    /// time, though never while a lane is free and nothing waits.
     pub fn offer(&mut self, pending: impl Into<Box<Pending>>, now: Instant) -> Result<(), Box<Refused>> {
         let pending = pending.into();
-        if pending.deadline <= now {
-            let waited = now.saturating_duration_since(pending.arrived_at);
-            let allowed = pending.deadline.saturating_duration_since(pending.arrived_at);
-            return Err(Box::new(Refused { pending, refusal: Refusal::deadline(waited, allowed) }));
-        }
-        if self.queued.requests >= self.policy.requests_max && self.left_requests > 0 {
-            self.sweep();
-        }
-        if self.queued.requests >= self.policy.requests_max {
-            let refusal = self.full();
+        let tier = Policy::class(pending.priority);
+        self.demand.observe(tier, pending.rows, now);
+        self.shedding.offered(1, now);
+        if let Err(refusal) = self.admit(&pending, now) {
             return Err(Box::new(Refused { pending, refusal }));
         }
-        let slot = self.slot(&pending);
-        let class = &mut self.classes[slot];
-        if !class.is_ordered {
-            class.is_ordered = true;
-            self.order.push(Reverse((pending.arrived_at, slot)));
+        let sorting = Sorting { is_batched: self.policy.batched, ragged: self.policy.ragged.as_deref() };
+        let place = self.classes.place(&pending, sorting);
+        let due = self.due(&pending);
+        if let Err(refusal) = self.predict(&pending, place, now) {
+            return Err(Box::new(Refused { pending, refusal }));
         }
         let item = Item::whole(pending);
-        self.queued.add(&item);
-        class.items.push_back(item);
+        self.backlog.add(tier, &item);
+        self.classes.insert(place, tier, due, item);
+        match self.first {
+            Some(first) if (tier, due) >= (first.tier, first.due) => {}
+            _ => self.find_first(),
+        }
         Ok(())
     }
 
-    /// Fills `batch` with what should run next. Requests whose callers have left are dropped, expired ones answered.
+    /// Fills `batch` with what should run next, for a lane that is free. Every batch given out ends in exactly one of
+    /// [`ran`](Self::ran) and [`abandon`](Self::abandon).
+    ///
+    /// Requests whose callers have left are dropped; those that are late, or would be, are answered.
     pub fn next(&mut self, now: Instant, batch: &mut Batch, answers: &mut Answers) -> Next {
         batch.clear();
         self.sweep_where_worth(64);
-        while let Some(Reverse((expected, slot))) = self.order.pop() {
-            let head = self.classes[slot].items.front().map(Item::arrived_at);
-            match head {
-                None => self.forget(slot),
-                Some(arrived_at) if arrived_at > expected => self.order.push(Reverse((arrived_at, slot))),
-                Some(_) => {
-                    self.fill(slot, now, batch, answers);
-                    match self.classes[slot].items.front().map(Item::arrived_at) {
-                        Some(arrived_at) => self.order.push(Reverse((arrived_at, slot))),
-                        None => self.forget(slot),
-                    }
-                    if !batch.items.is_empty() {
-                        let ends_at = now + self.run;
-                        batch.run = self.lanes.start(Running { class: slot, generation: 0, bucket: 0, ends_at });
-                        return Next::Run;
-                    }
+        self.prune_all(now, answers);
+        while let Some(first) = self.first {
+            let is_changed = self.prune(first.class, now, answers);
+            let plan = if is_changed { None } else { self.plan(first, now) };
+            if let Some(plan) = plan {
+                if let Some(until) = self.held(&plan, now) {
+                    self.is_held = true;
+                    return Next::WaitUntil(until);
                 }
+                self.form(&plan, now, batch, answers);
+            }
+            self.classes.settle(first.class);
+            self.find_first();
+            if !batch.items.is_empty() {
+                return Next::Run;
             }
         }
+        self.is_held = false;
         Next::Idle
     }
 
-    /// Learns from a run: how long it took, and whether batches must be smaller.
+    /// Learns from a batch that has run: how long runs take, and whether batches must be smaller.
     pub fn ran(&mut self, report: &Report, _now: Instant) {
-        self.lanes.end(report.run);
-        for run in &report.runs {
-            self.run = if self.run.is_zero() { run.run } else { (self.run * 7 + run.run) / 8 };
+        let running = self.lanes.end(report.run);
+        // A run that failed may have ended anywhere.
+        for run in report.runs.iter().filter(|run| run.requests > 0) {
+            let rows = if self.policy.batched { run.rows } else { 1 };
+            self.classes.learn(running.as_ref(), rows, run.input + run.run + run.output);
         }
         if let Some(rows) = report.rows_max_worked {
             self.policy.rows_max = self.policy.rows_max.min(rows).max(1);
@@ -181,40 +184,14 @@ impl Batcher {
         }
     }
 
-    /// Ends a batch that was given out and never ran; its lane is free again, and nothing is learnt.
+    /// Ends a batch that was given out and never ran; its lane is free again, and nothing is learned.
     pub fn abandon(&mut self, run: RunId, _now: Instant) {
         self.lanes.end(run);
-    }
-
-    /// Nanoseconds that the most urgent request could still wait if its batch began now; less than zero where it is
-    /// late, `None` where nothing is queued.
-    #[must_use]
-    pub fn laxity(&self, now: Instant) -> Option<i64> {
-        let waited = now.saturating_duration_since(self.oldest()?) + self.run;
-        Some(-i64::try_from(waited.as_nanos()).unwrap_or(i64::MAX))
-    }
-
-    /// When a newcomer of one row and of this class would be answered; `None` where it would be served at once.
-    #[must_use]
-    pub fn outlook(&self, _priority: u8, now: Instant) -> Option<Instant> {
-        let remaining = self.lanes.remaining(self.policy.lanes, now);
-        let is_estimated = !self.policy.target.is_zero() && !remaining.is_zero();
-        is_estimated.then(|| now + remaining + self.run)
-    }
-
-    /// How many requests were given up without a run, by reason, since this was asked last.
-    pub fn take_shed(&mut self) -> ShedCounts {
-        self.shedding.take()
     }
 
     /// Halves batches while memory is short.
     pub fn press(&mut self, is_pressed: bool) {
         self.is_pressed = is_pressed;
-    }
-
-    /// Rows that the next batch may have.
-    fn rows_max(&self) -> u32 {
-        if self.is_pressed { (self.policy.rows_max / 2).max(1) } else { self.policy.rows_max }
     }
 
     /// Says that the caller of a queued request of this many bytes has left (its ticket is retired). Its rows are never
@@ -228,20 +205,25 @@ impl Batcher {
 
     /// Answers all that is queued with this refusal.
     pub fn close(&mut self, refusal: &Refusal, answers: &mut Answers) {
-        for class in &mut self.classes {
-            for item in class.items.drain(..) {
-                self.queued.subtract(&item);
-                item.answer(Err(refusal.clone()), answers);
+        let backlog = &mut self.backlog;
+        self.classes.each_mut(|class| {
+            class.requests = 0;
+            for (tier, queue) in class.queues_mut() {
+                for item in queue.drain() {
+                    backlog.subtract(tier, &item);
+                    item.answer(Err(refusal.clone()), answers);
+                }
             }
-        }
+        });
         self.left_requests = 0;
         self.left_bytes = 0;
+        self.find_first();
     }
 
     /// What waits.
     #[must_use]
     pub fn queued(&self) -> Queued {
-        self.queued
+        self.backlog.queued()
     }
 
     /// The bounds in force; a run that needed too much memory may have lowered them.
@@ -250,116 +232,131 @@ impl Batcher {
         &self.policy
     }
 
-    /// Arrival of the oldest request, or of an older one that has left; `None` where nothing is queued.
+    /// Arrival of the request that goes first, or of one in its place that has left; `None` where nothing is queued.
     #[must_use]
     pub fn oldest(&self) -> Option<Instant> {
-        if self.queued.requests == 0 {
-            return None;
-        }
-        self.order.peek().map(|Reverse((arrived_at, _))| *arrived_at)
+        self.head().map(Item::arrived_at)
     }
 
-    /// The slot of this request's shape class. Where nothing is batched all are one class.
-    fn slot(&mut self, pending: &Pending) -> usize {
-        let batched = self.policy.batched;
-        let is_of =
-            |class: &ShapeClass| if batched { has_key(&pending.inputs, &class.key) } else { class.key.is_empty() };
-        // Nearly always the first one: compared without hashing.
-        if self.classes.first().is_some_and(is_of) {
-            return 0;
+    /// Nanoseconds that the most urgent request could still wait if its batch began now; less than zero where it would be
+    /// late, `None` where nothing is queued.
+    #[must_use]
+    pub fn laxity(&self, now: Instant) -> Option<i64> {
+        let first = self.first?;
+        let bucket = self.classes.slots()[first.class].head(first.tier)?.1;
+        let latency = self.classes.latency(classes::Place { class: first.class, bucket });
+        let rows = u32::try_from(self.backlog.queued().rows).unwrap_or(u32::MAX).clamp(1, self.weight_max());
+        let due = self.head()?.deadline();
+        let ends_at = now + self.policy.egress + latency.cautious(rows);
+        let nanoseconds = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+        Some(if due >= ends_at { nanoseconds(due - ends_at) } else { -nanoseconds(ends_at - due) })
+    }
+
+    /// How many requests were given up without a run, by reason, since this was asked last.
+    pub fn take_shed(&mut self) -> ShedCounts {
+        self.shedding.take()
+    }
+
+    /// What mixing lengths has cost since this was asked last.
+    pub fn take_padding(&mut self) -> Padding {
+        self.waste.take()
+    }
+
+    /// Rows that the next batch may have.
+    fn rows_max(&self) -> u32 {
+        if self.is_pressed { (self.policy.rows_max / 2).max(1) } else { self.policy.rows_max }
+    }
+
+    /// Rows, or requests where nothing is batched, that the next batch may have.
+    fn weight_max(&self) -> u32 {
+        if self.policy.batched { self.rows_max() } else { 1 }
+    }
+
+    /// Whether estimates decide anything: there is a target, and there is something to estimate from.
+    fn is_estimating(&self) -> bool {
+        !self.policy.target.is_zero() && self.classes.whole().samples() > 0
+    }
+
+    /// What a request is ordered by.
+    fn due(&self, pending: &Pending) -> Instant {
+        if self.policy.target.is_zero() {
+            return pending.arrived_at;
         }
-        self.key.clear();
-        if batched {
-            write_key(&pending.inputs, &mut self.key);
-        }
-        if let Some(&slot) = self.slots.get(&self.key) {
-            return slot;
-        }
-        let slot = match self.classes.first() {
-            Some(first) if first.items.is_empty() && !first.is_ordered => 0,
-            _ => self.free.pop().unwrap_or(self.classes.len()),
+        pending.deadline.checked_sub(self.policy.egress).unwrap_or(pending.deadline)
+    }
+
+    fn find_first(&mut self) {
+        let tier = self.shares.first(self.backlog.waiting(), self.weight_max());
+        self.first = tier.and_then(|tier| self.classes.first(tier));
+    }
+
+    fn head(&self) -> Option<&Item> {
+        let Active { class, tier, .. } = self.first?;
+        let class = &self.classes.slots()[class];
+        let (_, bucket) = class.head(tier)?;
+        Some(&class.buckets[bucket].tiers[tier].front()?.item)
+    }
+
+    /// Gives up what the plan gives up, and collects what it takes.
+    fn form(&mut self, plan: &Plan, now: Instant, batch: &mut Batch, answers: &mut Answers) {
+        self.give_up(plan, now, answers);
+        let (rows_max, is_estimating) = (self.rows_max(), self.is_estimating());
+        let mut filling = Filling {
+            classes: &mut self.classes,
+            backlog: &mut self.backlog,
+            shedding: &mut self.shedding,
+            policy: &self.policy,
+            rows_max,
+            is_estimating,
+            now,
+            batch,
+            answers,
+            taken: [0; Policy::PRIORITIES_MAX],
+            longest: plan.buckets.start,
+            is_full: false,
         };
-        match self.classes.get_mut(slot) {
-            Some(class) => {
-                // Only the first may still be known by the key that it had.
-                if self.slots.get(&class.key) == Some(&slot) {
-                    self.slots.remove(&class.key);
-                }
-                class.key.clone_from(&self.key);
-            }
-            None => self.classes.push(ShapeClass { key: self.key.clone(), ..ShapeClass::default() }),
+        filling.run(plan, &self.shares);
+        let Filling { taken, longest, is_full, .. } = filling;
+        if batch.items.is_empty() {
+            return;
         }
-        self.slots.insert(self.key.clone(), slot);
-        slot
+        self.shares.dispatched(&taken, self.backlog.waiting(), rows_max);
+        let is_alone = !self.policy.batched || batch.items.first().is_some_and(Item::is_alone);
+        batch.dispatch = match () {
+            () if is_alone => Dispatch::Alone,
+            () if is_full => Dispatch::Full,
+            () if plan.is_bound => Dispatch::Window,
+            () if self.is_held => Dispatch::Held,
+            () => Dispatch::Idle,
+        };
+        self.is_held = false;
+        self.depart(plan.class, longest, now, batch);
     }
 
-    /// A class has run empty. The first stays known until another shape comes, so that a model with one shape never
-    /// looks it up; the others' slots are for whatever shape comes next, so that many shapes leave little behind.
-    fn forget(&mut self, slot: usize) {
-        let class = &mut self.classes[slot];
-        class.is_ordered = false;
-        if slot > 0 {
-            self.slots.remove(&class.key);
-            self.free.push(slot);
-        }
-    }
-
-    fn fill(&mut self, slot: usize, now: Instant, batch: &mut Batch, answers: &mut Answers) {
-        let Policy { bytes_max, batched, answer_bytes_max, .. } = self.policy;
-        let rows_max = self.rows_max();
-        let items = &mut self.classes[slot].items;
-        while let Some(head) = items.front() {
-            let rows = head.row_count();
-            let is_gone = !head.is_waiting();
-            if is_gone || head.deadline() <= now {
-                self.queued.subtract(head);
-                if let Some(head) = items.pop_front().filter(|_| !is_gone) {
-                    head.expire(now, answers);
-                }
-                continue;
+    /// Counts a batch that leaves.
+    fn depart(&mut self, class: usize, bucket: usize, now: Instant, batch: &mut Batch) {
+        let latency = self.classes.latency(classes::Place { class, bucket });
+        let ends_at = now + latency.expected(if self.policy.batched { batch.rows } else { 1 });
+        let slot = &self.classes.slots()[class];
+        let (generation, edge) = (slot.generation, slot.buckets[bucket].edge);
+        batch.run = self.lanes.start(Running { class, generation, edge, ends_at });
+        if let Some(ragged) = self.policy.ragged.as_ref().filter(|_| edge > 0) {
+            let (mut useful, mut longest) = (0, 0);
+            for item in &batch.items {
+                let length = ragged.length(item.inputs());
+                useful += length * u64::from(item.row_count());
+                longest = longest.max(length);
             }
-            let is_first = batch.items.is_empty();
-            let is_alone = !batched || head.is_alone();
-            if is_alone && !is_first {
-                return;
-            }
-            let fitting = if batched {
-                let bytes_room = bytes_max.saturating_sub(batch.bytes);
-                ShapeClass::rows_fitting(head, rows_max - batch.rows, bytes_room).max(u32::from(is_first)).min(rows)
-            } else {
-                rows
-            };
-            let is_oversize = rows > rows_max || head.bytes() > bytes_max;
-            if fitting < rows && (fitting == 0 || !is_oversize) {
-                batch.dispatch = Dispatch::Full;
-                return;
-            }
-            self.queued.subtract(head);
-            let Some(head) = items.pop_front() else { return };
-            if fitting < rows {
-                let (front, rest) = head.take_front(fitting, answer_bytes_max);
-                self.queued.add(&rest);
-                items.push_front(rest);
-                batch.push(front);
-                batch.dispatch = Dispatch::Full;
-                return;
-            }
-            batch.push(head);
-            if batch.rows >= rows_max {
-                batch.dispatch = Dispatch::Full;
-                return;
-            }
-            if is_alone {
-                return;
-            }
+            self.waste.add(u64::from(batch.rows), useful, longest);
         }
     }
 
     /// Sweeps where at least one in `share` has left, or many bytes.
     fn sweep_where_worth(&mut self, share: usize) {
         const LEFT_BYTES_KEPT_MAX: usize = 1 << 20;
-        let is_worth = self.left_requests.saturating_mul(share) >= self.queued.requests
-            || self.left_bytes >= LEFT_BYTES_KEPT_MAX.max(self.queued.bytes / 8);
+        let queued = self.backlog.queued();
+        let is_worth = self.left_requests.saturating_mul(share) >= queued.requests
+            || self.left_bytes >= LEFT_BYTES_KEPT_MAX.max(queued.bytes / 8);
         if self.left_requests > 0 && is_worth {
             self.sweep();
         }
@@ -367,31 +364,23 @@ impl Batcher {
 
     /// Drops what nobody waits for.
     fn sweep(&mut self) {
-        let queued = &mut self.queued;
-        for class in &mut self.classes {
-            class.items.retain(|item| {
-                let is_waiting = item.is_waiting();
-                if !is_waiting {
-                    queued.subtract(item);
-                }
-                is_waiting
-            });
-        }
+        let backlog = &mut self.backlog;
+        self.classes.each_mut(|class| {
+            let mut dropped = 0;
+            for (tier, queue) in class.queues_mut() {
+                queue.retain(|item| {
+                    let is_waiting = item.is_waiting();
+                    if !is_waiting {
+                        backlog.subtract(tier, item);
+                        dropped += 1;
+                    }
+                    is_waiting
+                });
+            }
+            class.requests -= dropped;
+        });
         self.left_requests = 0;
         self.left_bytes = 0;
-    }
-
-    fn full(&self) -> Refusal {
-        const WAIT_MIN: Duration = Duration::from_millis(10);
-        let batches = self.queued.rows.div_ceil(self.rows_max() as usize);
-        let wait = self.run.saturating_mul(u32::try_from(batches).unwrap_or(u32::MAX)).max(WAIT_MIN);
-        let text = format!(
-            "queue of '{}' holds {} of {} requests: Exceeds maximum queue size; retry in {} ms",
-            self.model,
-            self.queued.requests,
-            self.policy.requests_max,
-            wait.as_millis()
-        );
-        Refusal::new(Reason::QueueFull, text).retry_after(wait)
+        self.find_first();
     }
 }

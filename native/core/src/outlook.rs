@@ -16,26 +16,31 @@ pub struct Outlook {
     epoch: Instant,
     /// By class: when a newcomer would be answered; 0 where it would be served at once.
     answered_at: [AtomicU64; Policy::PRIORITIES_MAX],
-    /// Requests refused here that the Batcher has not been told of.
-    refused: AtomicU64,
+    /// By class: requests refused here that the Batcher has not been told of.
+    refused: [AtomicU64; Policy::PRIORITIES_MAX],
 }
 
 impl Outlook {
     /// The outlook of an idle model. No time before `epoch` can be published.
     #[must_use]
     pub fn new(epoch: Instant) -> Self {
-        Self { epoch, answered_at: [const { AtomicU64::new(0) }; Policy::PRIORITIES_MAX], refused: AtomicU64::new(0) }
+        let zeros = || [const { AtomicU64::new(0) }; Policy::PRIORITIES_MAX];
+        Self { epoch, answered_at: zeros(), refused: zeros() }
     }
 
     /// Tells when a newcomer of this class would be answered.
     pub fn publish(&self, priority: u8, answered_at: Option<Instant>) {
         let since = answered_at.map_or(0, |answered_at| answered_at.saturating_duration_since(self.epoch).as_nanos());
         let nanoseconds = u64::try_from(since).unwrap_or(u64::MAX);
-        self.answered_at[Policy::class(priority)].store(nanoseconds, Ordering::Relaxed);
+        let published = &self.answered_at[Policy::class(priority)];
+        // Nearly always nothing changes, and a store would take the line from the readers.
+        if published.load(Ordering::Relaxed) != nanoseconds {
+            published.store(nanoseconds, Ordering::Relaxed);
+        }
     }
 
-    /// Whether a request of this class can be answered by its deadline. One that is refused is counted, for
-    /// [`take_refused`](Self::take_refused).
+    /// Whether a request of this class can be answered by its deadline. One that is refused is counted, and
+    /// [`Batcher::publish`](crate::Batcher::publish) learns of it.
     ///
     /// # Errors
     /// `Overloaded`, where its answer would come later.
@@ -48,15 +53,15 @@ impl Outlook {
         if answered_at <= deadline || answered_at <= now {
             return Ok(());
         }
-        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.refused[Policy::class(priority)].fetch_add(1, Ordering::Relaxed);
         let wait = answered_at.saturating_duration_since(now);
         Err(overloaded(model, wait, deadline.saturating_duration_since(now), wait))
     }
 
-    /// How many were refused since this was asked last.
-    pub fn take_refused(&self) -> u64 {
-        // Read first: nearly always there is none, and a swap would take the line from the readers.
-        if self.refused.load(Ordering::Relaxed) == 0 { 0 } else { self.refused.swap(0, Ordering::Relaxed) }
+    /// How many of a class were refused since this was asked last.
+    pub(crate) fn take_refused(&self, priority: u8) -> u64 {
+        let refused = &self.refused[Policy::class(priority)];
+        if refused.load(Ordering::Relaxed) == 0 { 0 } else { refused.swap(0, Ordering::Relaxed) }
     }
 }
 

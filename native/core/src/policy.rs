@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Contract, Limits, Ragged};
+use crate::{Contract, Limits, Ragged, Surface};
 
 /// When a request that cannot be served in time is told so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,8 @@ pub struct Policy {
     pub cores: u32,
     /// Lengths that may be mixed.
     pub ragged: Option<Arc<Ragged>>,
+    /// How long runs took when the model was served before, to start from.
+    pub surface: Option<Surface>,
 }
 
 impl Policy {
@@ -74,6 +76,7 @@ impl Policy {
             lanes: 1,
             cores: 1,
             ragged: contract.ragged.clone(),
+            surface: None,
         }
     }
 }

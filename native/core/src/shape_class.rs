@@ -1,53 +1,120 @@
 //! Queued requests whose rows may share a run.
 
-use std::collections::VecDeque;
+use std::fmt::Write;
+use std::ops::Range;
+use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use crate::{Inputs, Item};
+use crate::batcher::Queue;
+use crate::{Inputs, Item, Latency, Policy, Ragged};
 
 /// Which inputs are given, and the sizes of their axes behind the first: requests with equal keys fit together.
 pub(crate) type ClassKey = SmallVec<[i64; 8]>;
 
 /// Stands for an input that was left out; no axis has this size, no rank this value.
 const ABSENT: i64 = -1;
+/// Stands for an axis in which members may differ.
+const MIXED: i64 = -2;
 
-/// Writes the key of these inputs into `key`, whose memory is used again.
-pub(crate) fn write_key(inputs: &Inputs, key: &mut ClassKey) {
+/// What stands in a key for each axis behind the first of the input at this place.
+fn sizes<'a>(place: usize, shape: &'a [i64], ragged: Option<&Ragged>) -> impl Iterator<Item = i64> + 'a {
+    let mixed = ragged.and_then(|ragged| *ragged.inputs.get(place)?);
+    shape.iter().enumerate().skip(1).map(move |(axis, &size)| if mixed == Some(axis) { MIXED } else { size })
+}
+
+/// Writes the key of these inputs into `key`, whose memory is used again. With `ragged`, lengths are left out.
+pub(crate) fn write_key(inputs: &Inputs, ragged: Option<&Ragged>, key: &mut ClassKey) {
     key.clear();
-    for input in inputs {
+    for (place, input) in inputs.iter().enumerate() {
         match input {
             None => key.push(ABSENT),
             Some(tensor) => {
                 key.push(tensor.shape.len() as i64);
-                key.extend_from_slice(tensor.shape.get(1..).unwrap_or(&[]));
+                key.extend(sizes(place, &tensor.shape, ragged));
             }
         }
     }
 }
 
 /// Whether these inputs have this key; cheaper than writing theirs and comparing it.
-pub(crate) fn has_key(inputs: &Inputs, key: &[i64]) -> bool {
-    let mut rest = key.iter();
-    inputs.iter().all(|input| match input {
-        None => rest.next() == Some(&ABSENT),
+pub(crate) fn has_key(inputs: &Inputs, ragged: Option<&Ragged>, key: &[i64]) -> bool {
+    let mut rest = key.iter().copied();
+    inputs.iter().enumerate().all(|(place, input)| match input {
+        None => rest.next() == Some(ABSENT),
         Some(tensor) => {
-            let sizes = tensor.shape.get(1..).unwrap_or(&[]);
-            rest.next() == Some(&(tensor.shape.len() as i64)) && sizes.iter().all(|size| rest.next() == Some(size))
+            rest.next() == Some(tensor.shape.len() as i64)
+                && sizes(place, &tensor.shape, ragged).all(|size| rest.next() == Some(size))
         }
     }) && rest.next().is_none()
 }
 
-/// One queue, in order of arrival.
-#[derive(Debug, Default)]
+/// Requests of one length, or of nearly one.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    /// No member is longer. 0 where lengths are not told apart.
+    pub(crate) edge: u64,
+    /// By class of priority.
+    pub(crate) tiers: [Queue; Policy::PRIORITIES_MAX],
+    /// How long its runs take; `None` where the model's own surface says it.
+    pub(crate) latency: Option<Box<Latency>>,
+    /// How large a row is, in units of the model's: its length, or its bytes.
+    pub(crate) extent: f64,
+}
+
+impl Bucket {
+    pub(crate) fn new(edge: u64, extent: f64) -> Self {
+        Self { edge, tiers: Default::default(), latency: None, extent }
+    }
+}
+
+/// Requests whose shapes fit together: one queue for each length and priority.
+#[derive(Debug)]
 pub(crate) struct ShapeClass {
     pub(crate) key: ClassKey,
-    pub(crate) items: VecDeque<Item>,
-    /// It has its one entry in the Batcher's order of classes.
-    pub(crate) is_ordered: bool,
+    /// Which shape its slot stands for, counted over all slots.
+    pub(crate) generation: u32,
+    /// By length, ascending; never empty.
+    pub(crate) buckets: Vec<Bucket>,
+    /// In all of its queues.
+    pub(crate) requests: usize,
+    /// Its place in the list of those in which requests wait.
+    pub(crate) active: Option<usize>,
+    /// It is in the list of those that ran empty, though it may have filled again.
+    pub(crate) is_listed: bool,
 }
 
 impl ShapeClass {
+    pub(crate) fn new(key: ClassKey, generation: u32) -> Self {
+        Self { key, generation, buckets: Vec::with_capacity(1), requests: 0, active: None, is_listed: false }
+    }
+
+    /// The most urgent request of this tier: when it is due, and the place of its bucket.
+    pub(crate) fn head(&self, tier: usize) -> Option<(Instant, usize)> {
+        self.head_of(tier, 0..self.buckets.len())
+    }
+
+    /// The most urgent request of this tier among buckets.
+    pub(crate) fn head_of(&self, tier: usize, buckets: Range<usize>) -> Option<(Instant, usize)> {
+        let due = |place: usize| Some((self.buckets[place].tiers[tier].front()?.due, place));
+        buckets.filter_map(due).min()
+    }
+
+    /// Buckets that have a surface of their own.
+    pub(crate) fn surfaces(&self) -> usize {
+        self.buckets.iter().filter(|bucket| bucket.latency.is_some()).count()
+    }
+
+    /// Place of the bucket with this edge.
+    pub(crate) fn bucket(&self, edge: u64) -> Option<usize> {
+        self.buckets.binary_search_by_key(&edge, |bucket| bucket.edge).ok()
+    }
+
+    /// All of its queues, with their priority.
+    pub(crate) fn queues_mut(&mut self) -> impl Iterator<Item = (usize, &mut Queue)> {
+        self.buckets.iter_mut().flat_map(|bucket| bucket.tiers.iter_mut().enumerate())
+    }
+
     /// How many of the first item's rows fit into this many rows and bytes: all of them, some, or none.
     pub(crate) fn rows_fitting(item: &Item, rows_room: u32, bytes_room: usize) -> u32 {
         let rows = item.row_count();
@@ -58,5 +125,26 @@ impl ShapeClass {
         // Rounded up, so that rows of uneven size (BYTES) rather leave room than exceed it.
         let row_bytes = bytes.div_ceil(rows.max(1) as usize).max(1);
         rows_room.min(u32::try_from(bytes_room / row_bytes).unwrap_or(u32::MAX)).min(rows)
+    }
+
+    /// Its shape for people, input by input: `[?, 16], [?, n]`, where `?` counts rows, `n` is a length that may differ and
+    /// `-` an input that was left out. Empty where requests are not told apart.
+    pub(crate) fn shape(&self) -> String {
+        let mut text = String::new();
+        let mut rest = self.key.iter();
+        while let Some(&rank) = rest.next() {
+            text.push_str(if text.is_empty() { "" } else { ", " });
+            if rank == ABSENT {
+                text.push('-');
+                continue;
+            }
+            text.push_str(if rank == 0 { "[" } else { "[?" });
+            for size in rest.by_ref().take((rank.max(1) - 1) as usize) {
+                // Writing to a text cannot fail.
+                let _written = if *size == MIXED { text.write_str(", n") } else { write!(text, ", {size}") };
+            }
+            text.push(']');
+        }
+        text
     }
 }

@@ -11,8 +11,8 @@ pub(crate) struct Running {
     pub(crate) class: usize,
     /// Which shape that slot stood for; it may stand for another by the time the batch returns.
     pub(crate) generation: u32,
-    /// Place of its longest member's length among those of the class.
-    pub(crate) bucket: usize,
+    /// The bucket of its longest member.
+    pub(crate) edge: u64,
     /// When its lane is expected back.
     pub(crate) ends_at: Instant,
 }
@@ -54,7 +54,16 @@ impl Lanes {
         if self.busy < lanes {
             return Duration::ZERO;
         }
-        let first = self.runs.iter().flatten().map(|running| running.ends_at).min();
-        first.map_or(Duration::ZERO, |ends_at| ends_at.saturating_duration_since(now))
+        self.first_end(now).unwrap_or(Duration::ZERO)
+    }
+
+    /// How long until a lane is free besides the one that is free now; `None` where there is no other.
+    pub(crate) fn remaining_besides(&self, lanes: u32, now: Instant) -> Option<Duration> {
+        if self.busy + 1 < lanes { Some(Duration::ZERO) } else { self.first_end(now) }
+    }
+
+    fn first_end(&self, now: Instant) -> Option<Duration> {
+        let first = self.runs.iter().flatten().map(|running| running.ends_at).min()?;
+        Some(first.saturating_duration_since(now))
     }
 }

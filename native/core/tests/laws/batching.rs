@@ -142,7 +142,7 @@ fn the_queue_holds_as_many_as_allowed_and_not_one_more() {
 fn the_wait_that_a_full_queue_names_is_that_of_its_batches() {
     let mut bench = Bench::with(contract_of_rows(1), servekit_core::Policy { requests_max: 5, ..policy(2) });
     bench.model.take_time(&bench.clock, in_ms(40));
-    bench.offer_rows(&[0.0]);
+    bench.offer_rows(&[0.0, 1.0]);
     bench.run_all();
     for value in 0..5_u8 {
         bench.offer_rows(&[f32::from(value)]);

@@ -1,0 +1,251 @@
+//! Who is told at arrival, and who in the queue, that no answer would come in time.
+
+use std::time::{Duration, Instant};
+
+use super::classes::Place;
+use super::plan::Plan;
+use super::{Batcher, Shed};
+use crate::outlook::{Outlook, overloaded};
+use crate::{Answers, Item, Latency, Mode, Pending, Policy, Reason, Refusal};
+
+/// Share of the remaining run that a newcomer is told to wait at least, where only the hopeless are refused.
+const REMAINING: f64 = 0.8;
+/// Deviations that are added to a run when a newcomer's answer is predicted.
+const CAUTION: f64 = 0.5;
+/// Classes that are not asked for are looked through after this long, and later where they are many.
+const PRUNING_MIN: Duration = Duration::from_millis(1);
+
+impl Batcher {
+    /// When a newcomer of one row and of this class would be answered; `None` where it would be served at once, or where
+    /// nothing is refused on an estimate.
+    #[must_use]
+    pub fn outlook(&self, priority: u8, now: Instant) -> Option<Instant> {
+        if !self.is_predicting() {
+            return None;
+        }
+        let wait = self.forecast(Policy::class(priority), 1, self.classes.whole(), now);
+        Some(now + wait + self.policy.egress)
+    }
+
+    /// Publishes the outlook of every class, and counts those who were refused by it.
+    pub fn publish(&mut self, outlook: &Outlook, now: Instant) {
+        // Without a queue that counts, all classes wait for the same.
+        let is_common = !self.is_predicting() || !self.is_failing_fast();
+        let common = if is_common { self.outlook(0, now) } else { None };
+        for priority in 0..Policy::PRIORITIES_MAX as u8 {
+            let answered_at = if is_common { common } else { self.outlook(priority, now) };
+            outlook.publish(priority, answered_at);
+            let refused = outlook.take_refused(priority);
+            if refused > 0 {
+                self.demand.observe(usize::from(priority), u32::try_from(refused).unwrap_or(u32::MAX), now);
+                self.shedding.offered(refused, now);
+                self.shedding.shed(Shed::Arrival, refused);
+            }
+        }
+    }
+
+    /// Whether newcomers are refused by the time their answer is predicted for, and not only where it is hopeless.
+    pub(super) fn is_failing_fast(&self) -> bool {
+        match self.policy.mode {
+            Mode::FailFast => true,
+            Mode::Auto => self.shedding.is_failing_fast(),
+            Mode::Late => false,
+        }
+    }
+
+    /// Refuses what has expired, and what there is no room for.
+    pub(super) fn admit(&mut self, pending: &Pending, now: Instant) -> Result<(), Refusal> {
+        if pending.deadline <= now {
+            self.shedding.shed(Shed::Expired, 1);
+            let waited = now.saturating_duration_since(pending.arrived_at);
+            let allowed = pending.deadline.saturating_duration_since(pending.arrived_at);
+            return Err(Refusal::deadline(waited, allowed));
+        }
+        let requests_max = self.policy.requests_max;
+        if self.backlog.queued().requests >= requests_max && self.left_requests > 0 {
+            self.sweep();
+        }
+        if self.backlog.queued().requests >= requests_max { Err(self.full(now)) } else { Ok(()) }
+    }
+
+    /// Refuses what could not be answered in time, as far as can be told.
+    pub(super) fn predict(&mut self, pending: &Pending, place: Place, now: Instant) -> Result<(), Refusal> {
+        if !self.is_predicting() {
+            return Ok(());
+        }
+        let tier = Policy::class(pending.priority);
+        let latency = self.classes.latency(place);
+        let wait = self.forecast(tier, pending.rows, latency, now) + self.policy.egress;
+        let allowed = pending.deadline.saturating_duration_since(now);
+        if wait <= allowed {
+            return Ok(());
+        }
+        let refusal = overloaded(&self.model, wait, allowed, self.drain(tier, latency, now));
+        self.shedding.shed(Shed::Arrival, 1);
+        Err(refusal)
+    }
+
+    /// Answers the requests that a plan gives up.
+    pub(super) fn give_up(&mut self, plan: &Plan, now: Instant, answers: &mut Answers) {
+        if plan.shed == 0 {
+            return;
+        }
+        let latency = self.classes.latency(plan.longest());
+        let (run, retry_after) = (latency.cautious(plan.rows), self.drain(plan.tier, latency, now));
+        for _ in 0..plan.shed {
+            let Some(item) = self.pop(plan.class, plan.bucket, plan.tier) else { return };
+            self.shed(Shed::Window, item, (now, run, retry_after), answers);
+        }
+    }
+
+    /// Drops from the fronts of a class's queues what nobody waits for, and answers what would be late even if it ran
+    /// now. Tells whether there was any.
+    pub(super) fn prune(&mut self, class: usize, now: Instant, answers: &mut Answers) -> bool {
+        let mut is_changed = false;
+        for bucket in 0..self.classes.slots()[class].buckets.len() {
+            for tier in 0..Policy::PRIORITIES_MAX {
+                while let Some(fate) = self.fate(Place { class, bucket }, tier, now) {
+                    is_changed = true;
+                    let Some(item) = self.pop(class, bucket, tier) else { break };
+                    let Fate::Shed(shed) = fate else { continue };
+                    let latency = self.classes.latency(Place { class, bucket });
+                    let times = (now, self.run_time(latency, item.row_count()), self.drain(tier, latency, now));
+                    self.shed(shed, item, times, answers);
+                }
+            }
+        }
+        is_changed
+    }
+
+    /// Prunes all classes now and then, where there are several: one that is never asked for must not keep the dead.
+    pub(super) fn prune_all(&mut self, now: Instant, answers: &mut Answers) {
+        let classes = self.classes.active_count();
+        if classes < 2 || self.pruning_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.pruning_at = Some(now + PRUNING_MIN + Duration::from_micros(classes as u64));
+        for index in (0..classes).rev() {
+            let class = self.classes.active(index);
+            if self.prune(class, now, answers) {
+                self.classes.settle(class);
+            }
+        }
+        self.find_first();
+    }
+
+    /// Why the first request of a queue is not to be run, if it is not.
+    fn fate(&self, place: Place, tier: usize, now: Instant) -> Option<Fate> {
+        let front = self.classes.slots()[place.class].buckets[place.bucket].tiers[tier].front()?;
+        if !front.item.is_waiting() {
+            return Some(Fate::Left);
+        }
+        let has_target = !self.policy.target.is_zero();
+        if (!has_target || front.due <= now) && front.item.deadline() <= now {
+            return Some(Fate::Shed(Shed::Expired));
+        }
+        // The last one is run even so: estimates may be wrong, and only runs can put them right.
+        let may_miss = self.is_estimating() && self.backlog.queued().requests > 1;
+        let is_miss = || now + self.run_time(self.classes.latency(place), front.item.row_count()) > front.due;
+        (may_miss && is_miss()).then_some(Fate::Shed(Shed::Miss))
+    }
+
+    fn pop(&mut self, class: usize, bucket: usize, tier: usize) -> Option<Item> {
+        let class = self.classes.slot_mut(class);
+        let item = class.buckets[bucket].tiers[tier].pop_front()?.item;
+        class.requests -= 1;
+        self.backlog.subtract(tier, &item);
+        Some(item)
+    }
+
+    /// Answers a request that is given up. Of the times, the first is now, the second how long its run would have taken,
+    /// the last when to come back.
+    fn shed(&mut self, shed: Shed, item: Item, times: (Instant, Duration, Duration), answers: &mut Answers) {
+        let (now, run, retry_after) = times;
+        if !item.is_waiting() {
+            return;
+        }
+        self.shedding.shed(shed, 1);
+        if item.deadline() <= now {
+            return item.expire(now, answers);
+        }
+        let wait = now.saturating_duration_since(item.arrived_at()) + run + self.policy.egress;
+        let allowed = item.deadline().saturating_duration_since(item.arrived_at());
+        item.answer(Err(overloaded(&self.model, wait, allowed, retry_after)), answers);
+    }
+
+    /// Whether a newcomer may be refused on an estimate: never while it could run at once.
+    fn is_predicting(&self) -> bool {
+        let is_free = self.lanes.busy() < self.policy.lanes && self.backlog.queued().requests == 0;
+        self.is_estimating() && !is_free
+    }
+
+    /// How long until a newcomer of these rows has run.
+    fn forecast(&self, tier: usize, rows: u32, latency: &Latency, now: Instant) -> Duration {
+        if !self.is_failing_fast() {
+            let remaining = self.lanes.remaining(self.policy.lanes, now);
+            return remaining.mul_f64(REMAINING) + self.run_time(latency, rows);
+        }
+        let rows_max = self.weight_max();
+        let waiting = self.backlog.before(tier, self.policy.batched);
+        let ahead = self.ahead(waiting, latency, now);
+        let joining = self.demand.rows_per_s_before(tier) * ahead.as_secs_f64();
+        let beside = (waiting % rows_max as usize) as u32;
+        let rows = if self.policy.batched { rows } else { 1 };
+        // The batch that it will really ride in.
+        let riding = rows.saturating_add(beside).saturating_add(joining as u32).clamp(rows.min(rows_max), rows_max);
+        let run = if rows > rows_max { self.run_time(latency, rows) } else { latency.expected(riding) };
+        ahead + run.mul_f64(1.0 + CAUTION * latency.spread())
+    }
+
+    /// How long until full batches of what waits have left.
+    fn ahead(&self, waiting: usize, latency: &Latency, now: Instant) -> Duration {
+        let rows_max = self.weight_max();
+        let batches = (waiting / rows_max as usize) as f64;
+        let runs = latency.expected(rows_max).as_secs_f64() * batches / f64::from(self.policy.lanes.max(1));
+        self.lanes.remaining(self.policy.lanes, now) + Duration::try_from_secs_f64(runs).unwrap_or(Duration::MAX / 4)
+    }
+
+    /// How long until what waits has run, and a full batch besides.
+    fn drain(&self, tier: usize, latency: &Latency, now: Instant) -> Duration {
+        let waiting = self.backlog.before(tier, self.policy.batched);
+        self.ahead(waiting, latency, now) + latency.expected(self.weight_max())
+    }
+
+    /// How long a request of these rows runs by itself, in parts where it is larger than a batch.
+    fn run_time(&self, latency: &Latency, rows: u32) -> Duration {
+        let rows_max = self.weight_max();
+        if !self.policy.batched {
+            return latency.expected(1);
+        }
+        if rows <= rows_max {
+            return latency.expected(rows);
+        }
+        let rounds = rows.div_ceil(rows_max).div_ceil(self.policy.lanes.max(1));
+        latency.expected(rows_max).saturating_mul(rounds)
+    }
+
+    fn full(&self, now: Instant) -> Refusal {
+        const WAIT_MIN: Duration = Duration::from_millis(10);
+        let latency = self.classes.whole();
+        let is_known = latency.samples() > 0;
+        let drain = self.drain(Policy::PRIORITIES_MAX - 1, latency, now);
+        let wait = if is_known { drain.max(WAIT_MIN) } else { WAIT_MIN };
+        let text = format!(
+            "queue of '{}' holds {} of {} requests: Exceeds maximum queue size; retry in {} ms",
+            self.model,
+            self.backlog.queued().requests,
+            self.policy.requests_max,
+            wait.as_millis()
+        );
+        Refusal::new(Reason::QueueFull, text).retry_after(wait)
+    }
+}
+
+/// What becomes of a request that is not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Nobody waits for it.
+    Left,
+    /// It is answered.
+    Shed(Shed),
+}

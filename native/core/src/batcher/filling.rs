@@ -1,0 +1,194 @@
+//! Taking rows out of queues and into a batch.
+
+use std::time::Instant;
+
+use super::backlog::Backlog;
+use super::classes::Classes;
+use super::plan::Plan;
+use super::queue::Queue;
+use super::share::Shares;
+use super::shed::{Shed, Shedding};
+use crate::shape_class::ShapeClass;
+use crate::{Answers, Batch, Item, Policy};
+
+/// What became of the first request of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// It, or some of its rows, is in the batch.
+    Taken,
+    /// Nobody waits for it any more.
+    Dropped,
+    /// It stays where it is, and so do those behind it.
+    Stays,
+}
+
+/// A batch that is being filled.
+pub(super) struct Filling<'a> {
+    pub(super) classes: &'a mut Classes,
+    pub(super) backlog: &'a mut Backlog,
+    pub(super) shedding: &'a mut Shedding,
+    pub(super) policy: &'a Policy,
+    pub(super) rows_max: u32,
+    /// Runs are not to make anyone late who is taken.
+    pub(super) is_estimating: bool,
+    pub(super) now: Instant,
+    pub(super) batch: &'a mut Batch,
+    pub(super) answers: &'a mut Answers,
+    /// Rows taken, by priority.
+    pub(super) taken: [u32; Policy::PRIORITIES_MAX],
+    /// Place of the longest bucket that something was taken from.
+    pub(super) longest: usize,
+    /// No further row fits.
+    pub(super) is_full: bool,
+}
+
+impl Filling<'_> {
+    /// Takes what the plan says, and fills up with other priorities.
+    pub(super) fn run(&mut self, plan: &Plan, shares: &Shares) {
+        self.take_planned(plan);
+        let others = self.backlog.waiting() & !(1 << plan.tier);
+        if self.batch.items.is_empty() || others == 0 || self.is_closed() {
+            return;
+        }
+        let mut due = plan.due;
+        let is_other = |tier: &usize| others & (1 << tier) != 0;
+        if shares.is_owing() {
+            for tier in (0..Policy::PRIORITIES_MAX).filter(is_other) {
+                let rows_max = (self.batch.rows + shares.owed(tier)).min(self.rows_max);
+                due = self.fill_up(plan, tier, rows_max, due);
+            }
+        }
+        for tier in (0..Policy::PRIORITIES_MAX).filter(is_other) {
+            due = self.fill_up(plan, tier, self.rows_max, due);
+        }
+    }
+
+    /// Takes the rows that the batch is formed for, the most urgent first.
+    fn take_planned(&mut self, plan: &Plan) {
+        while !self.is_closed() {
+            let class = &self.classes.slots()[plan.class];
+            let Some((_, bucket)) = class.head_of(plan.tier, plan.buckets.clone()) else { return };
+            let items = self.batch.items.len();
+            let mut queue = std::mem::take(self.queue(plan.class, bucket, plan.tier));
+            // While one bucket is all there is, it stays in hand.
+            let mut step = self.take(&mut queue, plan, plan.tier, plan.rows);
+            while plan.buckets.len() == 1 && step != Step::Stays && !queue.is_empty() && !self.is_closed() {
+                step = self.take(&mut queue, plan, plan.tier, plan.rows);
+            }
+            *self.queue(plan.class, bucket, plan.tier) = queue;
+            if self.batch.items.len() > items {
+                self.longest = self.longest.max(bucket);
+            }
+            if step == Step::Stays {
+                return;
+            }
+        }
+    }
+
+    /// Fills up to so many rows with requests of another priority that make nobody late: those that would are left where
+    /// they are, and bind nobody. Gives when the most urgent of the batch is due then.
+    fn fill_up(&mut self, plan: &Plan, tier: usize, rows_max: u32, due: Instant) -> Instant {
+        let mut due = due;
+        for bucket in plan.buckets.clone() {
+            if self.batch.rows >= rows_max || self.is_closed() {
+                return due;
+            }
+            let mut queue = std::mem::take(self.queue(plan.class, bucket, tier));
+            let aside = if self.is_estimating { queue.put_aside(self.ends_at(plan, 1)) } else { 0 };
+            while queue.len() > aside && !self.is_closed() {
+                let Some(front) = queue.front() else { break };
+                let (front_due, rows) = (front.due, front.item.row_count().min(rows_max - self.batch.rows));
+                if self.is_estimating && self.ends_at(plan, rows) > due.min(front_due) {
+                    break;
+                }
+                match self.take(&mut queue, plan, tier, rows_max) {
+                    Step::Taken => {
+                        due = due.min(front_due);
+                        self.longest = self.longest.max(bucket);
+                    }
+                    Step::Dropped => {}
+                    Step::Stays => break,
+                }
+            }
+            queue.put_back(aside.min(queue.len()));
+            *self.queue(plan.class, bucket, tier) = queue;
+        }
+        due
+    }
+
+    /// Takes the first request of a queue, or what fits of one that is larger than a batch.
+    fn take(&mut self, queue: &mut Queue, plan: &Plan, tier: usize, rows_max: u32) -> Step {
+        let Some(entry) = queue.front() else { return Step::Stays };
+        let item = &entry.item;
+        let is_gone = !item.is_waiting();
+        if is_gone || item.deadline() <= self.now {
+            if let Some(item) = self.remove(queue, plan.class, tier).filter(|_| !is_gone) {
+                self.shedding.shed(Shed::Expired, 1);
+                item.expire(self.now, self.answers);
+            }
+            return Step::Dropped;
+        }
+        let is_first = self.batch.items.is_empty();
+        if !is_first && item.is_alone() {
+            return Step::Stays;
+        }
+        let (due, rows) = (entry.due, item.row_count());
+        let fitting = self.fitting(item, rows_max);
+        let is_oversize = rows > self.rows_max || item.bytes() > self.policy.bytes_max;
+        if fitting < rows && (fitting == 0 || !is_oversize) {
+            self.is_full |= self.fitting(item, self.rows_max) < rows;
+            return Step::Stays;
+        }
+        let Some(item) = self.remove(queue, plan.class, tier) else { return Step::Dropped };
+        self.taken[tier] += fitting;
+        if fitting < rows {
+            let (front, rest) = item.take_front(fitting, self.policy.answer_bytes_max);
+            self.backlog.add(tier, &rest);
+            self.classes.slot_mut(plan.class).requests += 1;
+            queue.push_front(due, rest);
+            self.batch.push(front);
+            self.is_full |= rows_max == self.rows_max;
+            return Step::Stays;
+        }
+        self.batch.push(item);
+        self.is_full |= self.batch.rows >= self.rows_max;
+        Step::Taken
+    }
+
+    /// How many rows of this request fit into a batch of so many: all, some, or none. The first always fits, if need be
+    /// in parts.
+    fn fitting(&self, item: &Item, rows_max: u32) -> u32 {
+        let rows = item.row_count();
+        if !self.policy.batched {
+            return rows;
+        }
+        let is_first = self.batch.items.is_empty();
+        // What is not larger than a batch is never cut.
+        let rows_max = if is_first && rows <= self.rows_max { self.rows_max } else { rows_max };
+        let bytes_room = self.policy.bytes_max.saturating_sub(self.batch.bytes);
+        let rows_room = rows_max.saturating_sub(self.batch.rows);
+        ShapeClass::rows_fitting(item, rows_room, bytes_room).max(u32::from(is_first)).min(rows)
+    }
+
+    fn remove(&mut self, queue: &mut Queue, class: usize, tier: usize) -> Option<Item> {
+        let item = queue.pop_front()?.item;
+        self.backlog.subtract(tier, &item);
+        self.classes.slot_mut(class).requests -= 1;
+        Some(item)
+    }
+
+    /// Whether nothing more may join: it is full, or holds what runs alone.
+    fn is_closed(&self) -> bool {
+        let is_alone = !self.policy.batched || self.batch.items.first().is_some_and(Item::is_alone);
+        self.is_full || (is_alone && !self.batch.items.is_empty())
+    }
+
+    /// When the batch would have run, with so many rows more.
+    fn ends_at(&self, plan: &Plan, rows: u32) -> Instant {
+        self.now + self.classes.latency(plan.longest()).cautious(self.batch.rows + rows)
+    }
+
+    fn queue(&mut self, class: usize, bucket: usize, tier: usize) -> &mut Queue {
+        &mut self.classes.slot_mut(class).buckets[bucket].tiers[tier]
+    }
+}

@@ -21,11 +21,16 @@ mod loader;
 mod memory;
 mod model;
 mod probe;
+mod proof;
 mod protobuf;
+mod samples;
 mod scan;
 mod scatter;
 mod session;
 mod signature;
+mod tolerance;
+mod trial;
+mod values;
 mod zipmap;
 
 pub use control::Terminator;
@@ -33,4 +38,6 @@ pub use cores::{CorePlan, Shares, core_plan};
 pub use environment::{Environment, EnvironmentError, LogHook, LogLevel};
 pub use lane::{Lane, Part};
 pub use memory::give_back_freed_memory;
-pub use model::{Description, DeviceChoice, Execution, LoadedModel, ModelSpec, Placement, Settings};
+pub use model::{
+    Description, DeviceChoice, Execution, LoadedModel, ModelSpec, Placement, ProofSummary, Sample, Settings, Verdict,
+};

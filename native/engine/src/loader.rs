@@ -1,7 +1,7 @@
 //! Loads a model: reads, scans, builds, probes, decides.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use servekit_core::{Axis, Batching, Contract, Limits, Reason, Refusal, Shape, TensorSpec};
 
@@ -11,8 +11,12 @@ use crate::fault::{Fault, told};
 use crate::file::{self, ModelFile};
 use crate::lane::{Graph, Lane, Part};
 use crate::memory::give_back_freed_memory;
-use crate::model::{Description, DeviceChoice, Execution, LoadedModel, ModelSpec, Placement, Settings};
-use crate::probe::{self, Bounds, Findings};
+use crate::model::{
+    Description, DeviceChoice, Execution, LoadedModel, ModelSpec, Placement, ProofSummary, Settings, Verdict,
+};
+use crate::probe::{self, Findings, Subject};
+use crate::proof;
+use crate::samples;
 use crate::scan::{self, Scan};
 use crate::session::{Device, Session, SessionSource};
 use crate::signature::{self, Signature};
@@ -80,6 +84,7 @@ type Decisions = Vec<(String, String)>;
 impl Loader<'_> {
     fn load(&self) -> Result<Loaded, Refusal> {
         let mut tried = self.try_out()?;
+        let proof = self.prove(&mut tried)?;
         let sessions = self.sessions(&tried)?;
         let findings = &tried.findings;
         let batching = match &findings.batching {
@@ -107,10 +112,16 @@ impl Loader<'_> {
             arena_bytes_max: tried.arena_bytes_max,
             inline_bytes_max: findings.batch.as_ref().map_or(0, |batch| batch.input_bytes),
             predicted_run_us: findings.predicted_run_us(),
+            one_row_us: findings.one_row.map(|time| time.as_micros() as u64),
+            proof,
             lanes: if tried.session.is_shared() { self.lanes(tried.device) } else { sessions.len() as u32 },
             decisions: tried.decisions,
         };
         Ok(Loaded { contract, description, graph: tried.graph, sessions })
+    }
+
+    fn batch_rows_max(&self) -> u64 {
+        self.spec.batch_rows_max.unwrap_or(self.limits.batch_rows_max)
     }
 
     fn batch_bytes_max(&self) -> u64 {
@@ -134,14 +145,8 @@ impl Loader<'_> {
         let (device, mut session) = self.first_session(arena_bytes_max, &mut decisions)?;
         let signature = signature::read(&session, &self.scan, &self.spec.name)?;
         let graph = Arc::new(Graph { signature, golden: OnceLock::new() });
-        let batch_rows_max = self.spec.batch_rows_max.unwrap_or(self.limits.batch_rows_max);
-        let bounds = Bounds {
-            batch_rows_max: u32::try_from(batch_rows_max).unwrap_or(u32::MAX).max(1),
-            batch_bytes_max: self.batch_bytes_max(),
-            inline_run_us_max: self.settings.inline_run_us_max,
-        };
-        let probe =
-            |session: &Arc<Session>| probe::probe(&graph, session, &bounds).map_err(|fault| self.refused(fault));
+        let subject = self.subject(&graph)?;
+        let probe = |session: &Arc<Session>| probe::probe(&subject, session).map_err(|fault| self.refused(fault));
         let mut findings = probe(&session)?;
         if configured.is_none() {
             let ceiling = self.limits.memory_bytes_max.max(ARENA_BYTES_MIN);
@@ -154,7 +159,7 @@ impl Loader<'_> {
             if was_too_small || needed > arena_bytes_max {
                 arena_bytes_max = needed;
                 session = self.session(device, arena_bytes_max)?;
-                warm_up(&graph, &session);
+                probe::warm_up(&graph, &session, &findings);
             }
         }
         let why = match configured {
@@ -165,7 +170,65 @@ impl Loader<'_> {
             ),
         };
         decisions.push(("arena".to_owned(), format!("{arena_bytes_max} bytes for each lane: {why}")));
+        drop(subject);
         Ok(Tried { device, session, graph, findings, arena_bytes_max, decisions })
+    }
+
+    /// What probe and proof try.
+    fn subject<'a>(&'a self, graph: &'a Arc<Graph>) -> Result<Subject<'a>, Refusal> {
+        Ok(Subject {
+            graph,
+            clues: &self.scan.clues,
+            samples: samples::rows(self.spec, &graph.signature, self.limits)?,
+            batch_rows_max: u32::try_from(self.batch_rows_max()).unwrap_or(u32::MAX).max(1),
+            batch_bytes_max: self.batch_bytes_max(),
+            inline_run_us_max: self.settings.inline_run_us_max,
+        })
+    }
+
+    /// Finds out whether rows may share runs, where shapes allow it, and takes back what the findings promise beyond.
+    fn prove(&self, tried: &mut Tried) -> Result<ProofSummary, Refusal> {
+        let said = |verdict: Verdict, why: &str| {
+            let why = why.to_owned();
+            ProofSummary { verdict, difference: None, tolerance: None, rows_proved: 0, why }
+        };
+        let findings = &mut tried.findings;
+        let proof = match &findings.batching {
+            Err(why) => said(Verdict::NotBatchable, why),
+            Ok(()) if self.spec.trust_batching => {
+                said(Verdict::Trusted, "as configured, without a proof; only shapes were looked at")
+            }
+            Ok(()) if findings.accepted.is_none() => {
+                said(Verdict::Unproved, "no made-up input ran, so sharing could not be tried")
+            }
+            Ok(()) => {
+                let deadline = Instant::now() + self.proof_time_max();
+                let subject = self.subject(&tried.graph)?;
+                proof::prove(&subject, &tried.session, findings, deadline).map_err(|fault| self.refused(fault))?
+            }
+        };
+        let decisions = &mut tried.decisions;
+        let mut limit = |rows: u32, why: &str| decisions.push(("batch_rows_max".to_owned(), format!("{rows}: {why}")));
+        match proof.verdict {
+            Verdict::Exact | Verdict::WithinTolerance if proof.rows_proved < findings.batch_rows_max => {
+                findings.batch_rows_max = proof.rows_proved;
+                limit(proof.rows_proved, "larger batches were not proved");
+            }
+            Verdict::Exact | Verdict::WithinTolerance | Verdict::Trusted => {
+                if u64::from(findings.batch_rows_max) < self.batch_rows_max() {
+                    limit(findings.batch_rows_max, "more made-up rows do not fit into the arena");
+                }
+            }
+            Verdict::NotBatchable | Verdict::Unproved => findings.batching = Err(proof.why.clone()),
+        }
+        let how = if findings.batching.is_ok() { "rows" } else { "one request a run" };
+        decisions.push(("batching".to_owned(), format!("{how}: {}", proof.why)));
+        Ok(proof)
+    }
+
+    fn proof_time_max(&self) -> Duration {
+        const LONGEST: Duration = Duration::from_secs(3600);
+        Duration::try_from_secs_f64(self.settings.proof_seconds_max).map_or(Duration::ZERO, |time| time.min(LONGEST))
     }
 
     /// A session on the device that was asked for, or on the one that works.
@@ -246,23 +309,8 @@ impl Loader<'_> {
         Ok(sessions)
     }
 
-    /// Where batches run; notes this and how they form.
+    /// Where batches run; notes this.
     fn decide(&self, decisions: &mut Decisions, findings: &Findings, device: Device) -> Placement {
-        let batching = match &findings.batching {
-            Ok(()) => {
-                let rows = findings.batch.as_ref().map_or(1, |batch| batch.rows);
-                format!(
-                    "rows: the first axis is free in every input and output, and 1, 2, 3 and {rows} made-up rows came back as many"
-                )
-            }
-            Err(why) => format!("one request a run: {why}"),
-        };
-        decisions.push(("batching".to_owned(), batching));
-        let asked_rows = self.spec.batch_rows_max.unwrap_or(self.limits.batch_rows_max);
-        if findings.batching.is_ok() && u64::from(findings.batch_rows_max) < asked_rows {
-            let text = format!("{}: {asked_rows} made-up rows do not fit into the arena", findings.batch_rows_max);
-            decisions.push(("batch_rows_max".to_owned(), text));
-        }
         let (placement, why) = self.placement(findings, device);
         let name = if placement == Placement::Inline { "inline" } else { "pool" };
         decisions.push(("execution".to_owned(), format!("{name}: {why}")));

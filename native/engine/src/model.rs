@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use servekit_core::{Contract, Executor, Model, Reason, Refusal, RunFailure};
+use servekit_core::{Contract, Executor, Model, Reason, Refusal, RunFailure, Tensor};
 
 use crate::control::Control;
 use crate::lane::{Graph, Lane, Part};
@@ -66,10 +66,23 @@ pub struct ModelSpec {
     pub arena_bytes_max: Option<u64>,
     /// Whether its files may be links.
     pub links: bool,
+    /// Real rows to try it with, before made-up ones: the inputs of one request. Empty where there are none.
+    pub samples: Vec<Sample>,
+    /// Whether rows are taken to be independent of each other without a proof.
+    pub trust_batching: bool,
+}
+
+/// One input of a model, filled by the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Name of the input.
+    pub name: String,
+    /// Rows along the first axis.
+    pub tensor: Tensor,
 }
 
 /// What holds for all models of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
     /// See [`DeviceChoice`].
     pub device: DeviceChoice,
@@ -79,6 +92,43 @@ pub struct Settings {
     pub lanes: u32,
     /// A run of a full batch that takes at most this long runs inline.
     pub inline_run_us_max: u64,
+    /// Time for the proof that rows may share runs; what is proved by then holds.
+    pub proof_seconds_max: f64,
+}
+
+/// Whether rows may share runs, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Verdict {
+    /// Each row was answered the same, bit for bit, alone and among others.
+    #[serde(rename = "exact")]
+    Exact,
+    /// The same, but for what rounding does when sums are taken in another order.
+    #[serde(rename = "within tolerance")]
+    WithinTolerance,
+    /// It was found, or the model says, that they may not.
+    #[serde(rename = "not batchable")]
+    NotBatchable,
+    /// They may, as the operator says; only shapes were looked at.
+    #[serde(rename = "trusted")]
+    Trusted,
+    /// It could not be found out, so they do not.
+    #[serde(rename = "unproved")]
+    Unproved,
+}
+
+/// Whether rows may share runs, and how that is known.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ProofSummary {
+    /// See [`Verdict`].
+    pub verdict: Verdict,
+    /// Most that a row's answer differed between runs, as a share of the largest value; `None` without a comparison.
+    pub difference: Option<f64>,
+    /// What it may differ, in the same measure.
+    pub tolerance: Option<f64>,
+    /// Rows of the largest batch that was compared; 0 where none was.
+    pub rows_proved: u32,
+    /// In words.
+    pub why: String,
 }
 
 /// All that is known of a loaded model beyond its contract.
@@ -109,6 +159,10 @@ pub struct Description {
     /// What a full batch is expected to take, from the largest batch of made-up rows that was run, microseconds; `None`
     /// where none could be run.
     pub predicted_run_us: Option<u64>,
+    /// What one row took, microseconds, the median; `None` where none could be run.
+    pub one_row_us: Option<u64>,
+    /// Whether rows may share runs.
+    pub proof: ProofSummary,
     /// Batches that may run at once.
     pub lanes: u32,
     /// Topic, and decision with its reason.

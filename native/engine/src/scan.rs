@@ -7,6 +7,10 @@ use servekit_core::{Limits, Reason, Refusal, quoted};
 
 use crate::protobuf::{Content, Malformed, Span};
 
+mod clues;
+
+pub(crate) use clues::Clues;
+
 /// Operator domains that ONNX Runtime itself implements.
 const DOMAINS: [&[u8]; 6] =
     [b"", b"ai.onnx", b"ai.onnx.ml", b"ai.onnx.training", b"ai.onnx.preview.training", b"com.microsoft"];
@@ -24,6 +28,8 @@ pub(crate) struct Scan {
     pub(crate) external: BTreeMap<String, u64>,
     /// Bytes of all weights, as far as the file tells.
     pub(crate) weights_bytes: u64,
+    /// Hints for those who make rows up.
+    pub(crate) clues: Clues,
 }
 
 /// Labels of a classifier, in the order of its columns.
@@ -88,6 +94,7 @@ impl<'a> Scanner<'a> {
                     has_graph = true;
                     self.check_ends(graph)?;
                     self.graph(graph, 0)?;
+                    self.scan.clues = clues::read(graph)?;
                 }
                 (TRAINING, Content::Span(training)) => {
                     for graph in training.fields() {

@@ -1,10 +1,10 @@
 //! What runs together is answered as if it ran alone.
 
 use servekit_core::{Batching, Datatype, Inputs, Model, RunFailure};
-use servekit_engine::Part;
+use servekit_engine::{ModelSpec, Part, Verdict};
 use servekit_testing::{byte_strings, fp32, fp32_values, tensor};
 
-use crate::rig::{inputs, lane, model, run, run_together};
+use crate::rig::{inputs, lane, load, model, run, run_together, spec};
 
 #[test]
 fn a_batch_of_several_requests_is_each_of_them_alone() {
@@ -62,8 +62,10 @@ fn a_batch_that_lies_about_its_rows_touches_no_memory() {
 
 #[test]
 fn rows_that_do_not_come_back_fail_the_batch_but_not_the_request_alone() {
-    let model = model("drops");
+    let trusted = ModelSpec { trust_batching: true, ..spec("drops") };
+    let model = load(&trusted).expect("loaded");
     assert!(model.contract().is_batched());
+    assert_eq!(model.description().proof.verdict, Verdict::Trusted);
     let mut lane = model.lane().expect("a lane");
     let (kept, dropped) = (inputs([fp32(&[1], &[5.0])]), inputs([fp32(&[2], &[0.0, 3.0])]));
     let outcome = run_together(&mut lane, &[&kept, &dropped], 3);

@@ -45,6 +45,8 @@ pub fn spec_of(path: &Path) -> ModelSpec {
         batch_bytes_max: None,
         arena_bytes_max: None,
         links: false,
+        samples: Vec::new(),
+        trust_batching: false,
     }
 }
 
@@ -52,8 +54,14 @@ pub fn spec(name: &str) -> ModelSpec {
     spec_of(&path(&format!("{name}.onnx")))
 }
 
-pub const SETTINGS: Settings =
-    Settings { device: DeviceChoice::Cpu, intra_op: 1, lanes: 2, inline_run_us_max: 1_000_000 };
+pub const SETTINGS: Settings = Settings {
+    device: DeviceChoice::Cpu,
+    intra_op: 1,
+    lanes: 2,
+    inline_run_us_max: 1_000_000,
+    // As good as no bound: what is proved must not depend on how busy the machine is.
+    proof_seconds_max: 60.0,
+};
 
 pub fn limits() -> Limits {
     servekit_testing::limits()

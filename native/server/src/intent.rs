@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use servekit_core::{Reason, Refusal, quoted};
+use servekit_core::{Limits, Reason, Refusal, quoted};
 use servekit_wire::Head;
 
+use crate::dialect::Terms;
 use crate::encoding::{self, Encoding};
 use crate::listing::{Listing, Version};
 use crate::routes::{self, ModelAction, Route};
@@ -19,6 +19,9 @@ const MEDIA_TYPES: [&str; 4] =
 /// The field that says where the JSON ends and binary tensors begin.
 pub(crate) const JSON_LENGTH: &str = "inference-header-content-length";
 
+/// The field by which a caller asks where the time of its request went.
+const WANTS_TIMING: &str = "x-request-timing";
+
 /// A head, routed, checked and resolved.
 #[derive(Debug)]
 pub(crate) struct Intent {
@@ -28,10 +31,12 @@ pub(crate) struct Intent {
     pub generation: u64,
     /// The model of an HTTP inference; a gRPC message names its own.
     pub version: Option<Arc<Version>>,
-    /// How long the caller is willing to wait.
-    pub timeout: Option<Duration>,
+    /// How urgent the caller says it is.
+    pub terms: Terms,
     /// How the body is compressed.
     pub encoding: Option<Encoding>,
+    /// The answer is to say where its time went.
+    pub wants_timing: bool,
     /// Binary tensors follow the JSON, or stand for it.
     pub has_json_length: bool,
 }
@@ -41,7 +46,7 @@ impl Intent {
     ///
     /// # Errors
     /// Everything that can be refused before a body is read.
-    pub(crate) fn read(head: &Rc<Head>, listing: &Listing) -> Result<Self, Refusal> {
+    pub(crate) fn read(head: &Rc<Head>, listing: &Listing, limits: &Limits) -> Result<Self, Refusal> {
         let route = routes::route(head)?;
         let mut version = None;
         if let Route::Model { name, version: asked, action: ModelAction::Infer } = &route {
@@ -49,9 +54,17 @@ impl Intent {
             check_media_type(head)?;
         }
         let encoding = encoding::named(if head.grpc { "grpc-encoding" } else { "content-encoding" }, head)?;
-        let timeout = timeouts::timeout(head)?;
-        let (generation, has_json_length) = (listing.generation, head.field(JSON_LENGTH).is_some());
-        Ok(Self { head: Rc::clone(head), route, generation, version, timeout, encoding, has_json_length })
+        let terms = Terms { timeout: timeouts::timeout(head)?, level: timeouts::level(head, limits)? };
+        Ok(Self {
+            head: Rc::clone(head),
+            route,
+            generation: listing.generation,
+            version,
+            terms,
+            encoding,
+            wants_timing: head.field(WANTS_TIMING) == Some(b"1"),
+            has_json_length: head.field(JSON_LENGTH).is_some(),
+        })
     }
 }
 

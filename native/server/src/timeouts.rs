@@ -1,15 +1,20 @@
-//! How long a caller is willing to wait, as its head says it.
+//! How long a caller is willing to wait, and before whom it goes, as its head says it.
 
 use std::time::Duration;
 
-use servekit_core::{Reason, Refusal, quoted};
+use servekit_core::{Limits, Reason, Refusal, quoted};
 use servekit_wire::Head;
+
+use crate::dialect;
 
 /// Digits that `grpc-timeout` may have, by gRPC's own rule.
 const GRPC_DIGITS_MAX: usize = 8;
 
 /// Digits of milliseconds; more would be longer than any limit by far.
 const MILLISECOND_DIGITS_MAX: usize = 12;
+
+/// Digits of a level of priority.
+const LEVEL_DIGITS_MAX: usize = 3;
 
 /// The shortest time that the head allows; `None` where it says nothing.
 ///
@@ -33,6 +38,21 @@ pub(crate) fn timeout(head: &Head) -> Result<Option<Duration>, Refusal> {
     Ok(match (grpc, own) {
         (Some(grpc), Some(own)) => Some(grpc.min(own)),
         (grpc, own) => grpc.or(own),
+    })
+}
+
+/// The level of priority that the head names; `None` where it leaves it to the model.
+///
+/// # Errors
+/// `BadField`.
+pub(crate) fn level(head: &Head, limits: &Limits) -> Result<Option<u8>, Refusal> {
+    let Some(value) = head.field("x-request-priority") else { return Ok(None) };
+    let known = number(value, LEVEL_DIGITS_MAX).and_then(|value| dialect::level(value, limits));
+    known.ok_or_else(|| {
+        let levels_max = limits.priority_levels_max;
+        let allowed =
+            format!("levels from 0 to {levels_max} are allowed, of which 1 is the highest and 0 the model's own");
+        bad("x-request-priority", value, &allowed)
     })
 }
 
@@ -102,6 +122,26 @@ mod tests {
         }
         for value in ["-1", "1.5", "", "1s", "1234567890123"] {
             assert_eq!(told(&[("x-request-timeout-ms", value)]), Err(Reason::BadField), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_level_is_one_of_those_there_are() {
+        let limits = servekit_testing::limits();
+        let told = |value: &str| {
+            let mut head = HeadBuilder::default();
+            head.field(b"x-request-priority", value.as_bytes());
+            let head = head.finish(1, Version::Http11, b"POST", b"/");
+            level(&head, &limits).map_err(|refusal| refusal.text.into_owned())
+        };
+        for (value, expected) in [("0", None), ("1", Some(1)), ("8", Some(8)), ("004", Some(4))] {
+            assert_eq!(told(value), Ok(expected), "{value}");
+        }
+        for value in ["9", "-1", "", "1.0", "high", "0001", "257"] {
+            let text = format!(
+                "x-request-priority '{value}' found, levels from 0 to 8 are allowed, of which 1 is the highest and 0 the model's own; correct it"
+            );
+            assert_eq!(told(value), Err(text), "{value}");
         }
     }
 

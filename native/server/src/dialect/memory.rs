@@ -3,15 +3,13 @@
 //! A memory decides nothing. It holds bytes that were read and found right, and what they meant. The same bytes mean the
 //! same again, and whatever surrounds them is read as ever.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use servekit_core::{Contract, Datatype, Inputs, Limits, Shape, Tensor};
 use smallvec::SmallVec;
 
 use super::elements::check_bytes;
 use super::rest::Form;
-use super::{Asked, Decoded};
+use super::{Asked, Decoded, Terms};
 use crate::json::Fault;
 
 /// Nothing is remembered of requests that say more than this around their tensors.
@@ -39,9 +37,10 @@ impl Memory {
         self
     }
 
-    /// Whether a message is the last one again but for its tensors, and so meant for the same model.
-    pub(crate) fn knows_message(&self, message: &[u8]) -> bool {
-        self.message.as_ref().is_some_and(|outline| outline.fits(message))
+    /// What a message says of its urgency that is the last one again but for its tensors, and so meant for the same
+    /// model; `None` where it is another one.
+    pub(crate) fn message_terms(&self, message: &[u8]) -> Option<Terms> {
+        self.message.as_ref().filter(|outline| outline.fits(message)).map(|outline| outline.meaning.terms)
     }
 }
 
@@ -68,7 +67,7 @@ pub(super) struct Outline {
 pub(super) struct Meaning {
     rows: u32,
     overrides: bool,
-    timeout: Option<Duration>,
+    terms: Terms,
     /// Without an id.
     asked: Asked,
 }
@@ -76,17 +75,17 @@ pub(super) struct Meaning {
 impl Meaning {
     /// `None` where the request names its own id, which will not come again.
     pub(super) fn new(decoded: &Decoded) -> Option<Self> {
-        let &Decoded { rows, overrides, timeout, ref asked, .. } = decoded;
-        asked.id.is_none().then(|| Self { rows, overrides, timeout, asked: asked.clone() })
+        let &Decoded { rows, overrides, terms, ref asked, .. } = decoded;
+        asked.id.is_none().then(|| Self { rows, overrides, terms, asked: asked.clone() })
     }
 
     /// A request that says the same of other tensors.
     #[inline(always)]
     pub(super) fn with(&self, inputs: Inputs) -> Decoded {
-        let &Self { rows, overrides, timeout, ref asked } = self;
+        let &Self { rows, overrides, terms, ref asked } = self;
         let &Asked { ref outputs, binary_all, raw, .. } = asked;
         let asked = Asked { id: None, outputs: SmallVec::from_slice(outputs), binary_all, raw };
-        Decoded { inputs, rows, overrides, timeout, asked }
+        Decoded { inputs, rows, overrides, terms, asked }
     }
 }
 

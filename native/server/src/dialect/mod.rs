@@ -53,6 +53,33 @@ impl Asked {
     }
 }
 
+/// How urgent its caller says a request is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// It is of no use after this long.
+    pub(crate) timeout: Option<Duration>,
+    /// Level of priority, 1 being the highest; never 0, which stands for the model's own and so says nothing.
+    pub(crate) level: Option<u8>,
+}
+
+impl Terms {
+    /// These, which stand in the request itself, together with those of its head: the shorter time counts, and the level
+    /// that is said nearer to the request.
+    pub(crate) fn within(self, head: Self) -> Self {
+        let timeout = match (self.timeout, head.timeout) {
+            (Some(own), Some(head)) => Some(own.min(head)),
+            (own, head) => own.or(head),
+        };
+        Self { timeout, level: self.level.or(head.level) }
+    }
+}
+
+/// Reads a level of priority: 0 says nothing, more than there are levels is `None`.
+pub(crate) fn level(value: u64, limits: &Limits) -> Option<Option<u8>> {
+    let level = u8::try_from(value).ok().filter(|_| value <= limits.priority_levels_max)?;
+    Some((level > 0).then_some(level))
+}
+
 /// A request that fits its contract.
 #[derive(Debug)]
 pub(crate) struct Decoded {
@@ -62,8 +89,8 @@ pub(crate) struct Decoded {
     pub(crate) rows: u32,
     /// An optional input was given, so that a default of the model does not hold.
     pub(crate) overrides: bool,
-    /// Triton's parameter `timeout`.
-    pub(crate) timeout: Option<Duration>,
+    /// Triton's parameters `timeout` and `priority`.
+    pub(crate) terms: Terms,
     /// What to send back.
     pub(crate) asked: Asked,
 }

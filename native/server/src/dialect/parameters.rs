@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use servekit_core::{Limits, Reason, quoted};
 
-use super::Place;
+use super::{Place, level};
 use crate::json::{Fault, fault};
 
 /// A parameter's value, as either protocol brings it.
@@ -24,6 +24,8 @@ pub(super) enum Meaning {
     Nothing,
     /// Of the request: it is of no use after this long.
     Timeout(Option<Duration>),
+    /// Of the request: its level of priority.
+    Level(Option<u8>),
     /// Of the request: whether outputs travel in binary.
     BinaryOutputs(bool),
     /// Of an input: its bytes behind the JSON.
@@ -60,6 +62,13 @@ pub(super) fn meaning(place: Place<'_>, key: &[u8], value: Value<'_>, limits: &L
             )),
             other => Err(misfit(place, "timeout", other, "microseconds from 0 are")),
         },
+        (Place::Request, b"priority") => {
+            let known = match value {
+                Value::Integer(value) => u64::try_from(value).ok().and_then(|value| level(value, limits)),
+                _ => None,
+            };
+            known.map(Meaning::Level).ok_or_else(|| unknown_level(place, value, limits))
+        }
         (Place::Input(..), b"content_type") if value == Value::Text(b"base64") => Ok(Meaning::Base64),
         (Place::Output(..), b"classification") if value != Value::Integer(0) => {
             Err(misfit(place, "classification", value, "only whole outputs are"))
@@ -90,6 +99,15 @@ pub(super) fn check_count(place: Place<'_>, found: u64, limits: &Limits) -> Resu
         return Err(fault(Reason::EnvelopeTooLarge, text));
     }
     Ok(())
+}
+
+#[cold]
+fn unknown_level(place: Place<'_>, value: Value<'_>, limits: &Limits) -> Fault {
+    let allowed = format!(
+        "levels from 0 to {}, of which 1 is the highest and 0 the model's own, are",
+        limits.priority_levels_max
+    );
+    misfit(place, "priority", value, &allowed)
 }
 
 #[cold]

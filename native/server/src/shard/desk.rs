@@ -12,7 +12,7 @@ use servekit_wire::{Payload, StreamId};
 use super::link::Link;
 use super::slab::Slab;
 use super::transport::Transport;
-use crate::dialect::{Asked, Memory};
+use crate::dialect::{Asked, Memory, Terms};
 use crate::intent::Intent;
 use crate::jitter::Jitter;
 use crate::listing::{Listing, Placement, Recent, Version};
@@ -61,6 +61,14 @@ pub(crate) struct Waiting {
     /// Bytes of its inputs, as its queue and its model's quota count them.
     pub input_bytes: u64,
     pub rows: u32,
+}
+
+/// How urgent a request is.
+#[derive(Clone, Copy)]
+pub(crate) struct Urgency {
+    /// Its class, the highest being 0.
+    pub priority: u8,
+    pub deadline: Instant,
 }
 
 /// Where a request may be queued, and how large it is there.
@@ -294,14 +302,20 @@ impl Desk {
         self.deadline_min = Some(self.deadline_min.map_or(deadline, |earliest| earliest.min(deadline)));
     }
 
-    /// How long a request may wait: as its caller says, or as the model or the server says for those who say nothing.
-    pub(crate) fn patience(&self, said: Option<Duration>, version: &Version) -> Duration {
-        let limits = &self.shared.limits;
-        let unsaid = match version.served.target(version.served.priority_default - 1) {
+    /// How urgent a request is: as its caller says, or as the model or the server says for those who say nothing.
+    pub(crate) fn urgency(&self, terms: Terms, version: &Version, began_at: Instant) -> Urgency {
+        let (limits, served) = (&self.shared.limits, &version.served);
+        let priority = terms.level.unwrap_or(served.priority_default).saturating_sub(1);
+        let unsaid = || match served.target(priority) {
             Duration::ZERO => Duration::from_millis(limits.queue_wait_ms_max),
             target => target,
         };
-        said.unwrap_or(unsaid).min(Duration::from_millis(limits.deadline_ms_max))
+        // A caller counts from when it began to ask, whoever says nothing from when it was understood.
+        let (from, patience) = match terms.timeout {
+            Some(timeout) => (began_at, timeout),
+            None => (self.now, unsaid()),
+        };
+        Urgency { priority, deadline: from + patience.min(Duration::from_millis(limits.deadline_ms_max)) }
     }
 
     /// Requests that somebody waits for; those who watch health wait for nothing.

@@ -3,20 +3,23 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use bytes::Bytes;
-use servekit_core::{Caller, Ending, Inputs, Pending, Reason, Refusal, Refused, RequestScope, Transport as Counted};
+use servekit_core::{
+    Caller, Ending, Inputs, Pending, Reason, Refusal, Refused, RequestScope, Transport as Counted, Verdict,
+};
 use servekit_wire::{CloseReason, Event, Head, StreamId, Version as Protocol, Violation};
 
-use super::desk::{Desk, Lane, Stage, Waiting};
+use super::desk::{Desk, Lane, Stage, Urgency, Waiting};
 use super::link::Link;
 use super::transport::Transport;
-use crate::dialect::grpc;
+use crate::dialect::grpc::{self, Cover};
 use crate::dialect::rest::{self, JsonLength};
-use crate::dialect::{Decoded, Memory, with_id};
+use crate::dialect::{Decoded, Memory, Terms, with_id};
 use crate::encoding;
 use crate::intent::{Intent, JSON_LENGTH};
-use crate::listing::{Listing, Phase, Placement, Version};
+use crate::listing::{Listing, Phase, Placement, Served, Version};
 use crate::refusals::{self, Asker};
 use crate::routes::{self, ModelAction, Route, Rpc};
 
@@ -54,14 +57,13 @@ impl Desk {
         if self.asks_to_go {
             self.part(link);
         }
-        let admitted = self.intent(link, head).and_then(|intent| {
-            self.admit(&intent)?;
-            Ok(intent)
-        });
-        let intent = match admitted {
+        let intent = match self.intent(link, head) {
             Ok(intent) => intent,
             Err(refusal) => return self.refuse_head(link, stream, head, &refusal),
         };
+        if let Err(refusal) = self.admit(&intent) {
+            return self.turn_away(link, stream, &intent, &refusal);
+        }
         match intent.route {
             Route::Model { action: ModelAction::Infer, .. } | Route::Rpc(_) => {}
             _ => return self.tell(link, stream, &intent),
@@ -90,7 +92,7 @@ impl Desk {
         match link.intent(head.id) {
             Some(intent) if intent.generation == self.listing.generation => Ok(Rc::clone(intent)),
             _ => {
-                let intent = Rc::new(Intent::read(head, &self.listing)?);
+                let intent = Rc::new(Intent::read(head, &self.listing, &self.shared.limits)?);
                 link.remember(head.id, Rc::clone(&intent));
                 Ok(intent)
             }
@@ -111,10 +113,27 @@ impl Desk {
         if !self.shared.pressure.admits(bytes) {
             return Err(refusals::memory_pressed(bytes));
         }
+        // Of the body nothing is known yet: it is taken to be one row that says nothing of its urgency itself.
         match &intent.version {
-            Some(version) => check_queue(version),
+            Some(version) => self.check_outlook(version, intent.terms, self.now),
             None => Ok(()),
         }
+    }
+
+    /// Refuses early what a pool model's queue would refuse, by what is known outside of it; the queue itself is asked
+    /// again at the offer.
+    fn check_outlook(&self, version: &Version, terms: Terms, began_at: Instant) -> Result<(), Refusal> {
+        let Served { name, placement, policy, .. } = &version.served;
+        let (held, allowed) = (version.queued.load(Ordering::Relaxed), policy.requests_max);
+        if held >= allowed {
+            return Err(refusals::queue_full(name, held, allowed));
+        }
+        // What a shard runs itself does not wait behind what runners run.
+        if *placement == Placement::Inline {
+            return Ok(());
+        }
+        let Urgency { priority, deadline } = self.urgency(terms, version, began_at);
+        version.outlook.check(name, priority, deadline, self.now)
     }
 
     /// Opens the scope that counts an inference; nothing else is counted one by one.
@@ -127,6 +146,16 @@ impl Desk {
             (Route::Rpc(Rpc::ModelInfer), None) => Some(RequestScope::open(&self.counters, Counted::Grpc, self.now)),
             _ => None,
         }
+    }
+
+    /// Refuses a request that is well formed, before its body: its model counts it.
+    fn turn_away<T: Transport>(&mut self, link: &mut Link<T>, stream: StreamId, intent: &Intent, refusal: &Refusal) {
+        match self.scope(intent) {
+            Some(scope) => scope.close(Verdict::Refused(refusal.reason), self.now),
+            None => self.counters.refused(refusal.reason),
+        }
+        let asker = Asker { grpc: intent.head.grpc, ..Asker::default() };
+        self.refuse(link, stream, refusal, asker);
     }
 
     fn refuse_head<T: Transport>(&mut self, link: &mut Link<T>, stream: StreamId, head: &Head, refusal: &Refusal) {
@@ -223,15 +252,9 @@ impl Desk {
         body: &Bytes,
     ) -> Result<(), Refusal> {
         let (version, decoded) = self.decode(slot, intent, body)?;
-        let Decoded { inputs, rows, overrides, timeout, asked } = decoded;
-        let said = match (intent.timeout, timeout) {
-            (Some(head), Some(parameter)) => Some(head.min(parameter)),
-            (head, parameter) => head.or(parameter),
-        };
-        let patience = self.patience(said, &version);
-        // A caller counts from when it began to ask, whoever says nothing from when it was understood.
+        let Decoded { inputs, rows, overrides, terms, asked } = decoded;
         let Some(request) = self.requests.get(slot) else { return Ok(()) };
-        let deadline = if said.is_some() { request.began_at + patience } else { self.now + patience };
+        let Urgency { priority, deadline } = self.urgency(terms.within(intent.terms), &version, request.began_at);
         let input_bytes = bytes_of(&inputs);
         let booked = match input_bytes > body.len() as u64 {
             true => self.rebook(link, slot, input_bytes).and_then(|()| self.book(&version, input_bytes)),
@@ -250,7 +273,7 @@ impl Desk {
         request.stage = Stage::Waiting(Waiting { ticket, version, arrived_at, deadline, asked, input_bytes, rows });
         self.expect(deadline);
         let caller = Caller::new(ticket, Arc::clone(&self.mailbox));
-        let pending = Box::new(Pending { caller, inputs, rows, arrived_at, deadline, priority: 0, alone });
+        let pending = Box::new(Pending { caller, inputs, rows, arrived_at, deadline, priority, alone });
         match placement {
             Placement::Pool => {
                 self.offers.push((key, pending));
@@ -287,24 +310,27 @@ impl Desk {
             Route::Rpc(_) => {
                 let mut unknown = Memory::default();
                 let lanes = &mut self.lanes;
-                let known = self.recent.last(&self.listing).filter(|version| {
-                    memory(lanes, version, &self.listing).is_some_and(|memory| memory.knows_message(body))
-                });
-                let version = match known {
-                    Some(version) => version,
+                let known = self
+                    .recent
+                    .last(&self.listing)
+                    .and_then(|version| Some((version, memory(lanes, version, &self.listing)?.message_terms(body)?)));
+                let (version, terms) = match known {
+                    Some((version, terms)) => (Arc::clone(version), terms),
                     None => {
-                        let (name, asked) = grpc::peek_model(body, limits)?;
-                        routes::check_version(asked)?;
-                        self.recent.find(&self.listing, name, asked)?
+                        let Cover { name, version, terms } = grpc::peek(body, limits)?;
+                        routes::check_version(version)?;
+                        (Arc::clone(self.recent.find(&self.listing, name, version)?), terms)
                     }
                 };
-                let memory = memory(lanes, version, &self.listing).unwrap_or(&mut unknown);
-                if let Some(scope) = self.requests.get_mut(slot).and_then(|request| request.scope.as_mut()) {
+                let Some(request) = self.requests.get_mut(slot) else { return Err(Refusal::abandoned()) };
+                let began_at = request.began_at;
+                if let Some(scope) = &mut request.scope {
                     scope.enter(&version.counters[self.index]);
                 }
-                check_queue(version)?;
+                self.check_outlook(&version, terms.within(intent.terms), began_at)?;
+                let memory = memory(&mut self.lanes, &version, &self.listing).unwrap_or(&mut unknown);
                 let decoded = grpc::decode(body, version.served.model.contract(), limits, memory);
-                (Arc::clone(version), decoded)
+                (version, decoded)
             }
             _ => return Err(Refusal::abandoned()),
         };
@@ -331,12 +357,6 @@ impl Desk {
 fn memory<'l>(lanes: &'l mut [Lane], version: &Version, listing: &Listing) -> Option<&'l mut Memory> {
     let place = lanes.binary_search_by_key(&version.key, |lane| lane.version.key).ok()?;
     Some(lanes[place].memory.under(listing.generation))
-}
-
-/// Refuses early where a pool model's queue is full already; the queue itself is asked again at the offer.
-fn check_queue(version: &Version) -> Result<(), Refusal> {
-    let (held, allowed) = (version.queued.load(Ordering::Relaxed), version.served.policy.requests_max);
-    if held < allowed { Ok(()) } else { Err(refusals::queue_full(&version.served.name, held, allowed)) }
 }
 
 fn bytes_of(inputs: &Inputs) -> u64 {

@@ -1,7 +1,5 @@
 //! From `ModelInferRequest` to checked inputs: tensors sent raw stay where they are in the message.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use servekit_core::{Contract, Datatype, Inputs, Limits, Reason, Refusal, Shape, Tensor, element_count, quoted};
 use smallvec::SmallVec;
@@ -12,22 +10,47 @@ use crate::dialect::elements::check_bytes;
 use crate::dialect::memory::{Memory, Outline, Region};
 use crate::dialect::parameters::{self, Meaning, Value, check_count, check_key};
 use crate::dialect::{
-    Asked, AskedOutput, Decoded, Place, Undecodable, given_twice, input_index, long_id, output_index, too_many_tensors,
+    Asked, AskedOutput, Decoded, Place, Terms, Undecodable, given_twice, input_index, long_id, output_index,
+    too_many_tensors,
 };
 use crate::json::{Fault, fault};
 
-/// Name and version of the model that a request is for; empty where absent.
+/// What a request says that must be known before its tensors are looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cover<'m> {
+    /// The model that it is for; empty where absent.
+    pub(crate) name: &'m str,
+    /// The model's version; empty where absent.
+    pub(crate) version: &'m str,
+    /// As far as they are well formed: what is not is told when the request is decoded.
+    pub(crate) terms: Terms,
+}
+
+/// Reads the cover of a request.
 ///
 /// # Errors
 /// `BadProtobuf`, where the outermost fields cannot be told apart.
-pub(crate) fn peek_model<'m>(message: &'m [u8], limits: &Limits) -> Result<(&'m str, &'m str), Refusal> {
-    let (mut name, mut version) = ("", "");
+pub(crate) fn peek<'m>(message: &'m [u8], limits: &Limits) -> Result<Cover<'m>, Refusal> {
+    let mut cover = Cover::default();
     let mut reader = Reader::new(message);
+    let mut parameter_count = 0;
     let mut read = || -> Result<(), Fault> {
         while let Some(key) = reader.key()? {
             match key.number {
-                1 => name = reader.text(key)?,
-                2 => version = reader.text(key)?,
+                1 => cover.name = reader.text(key)?,
+                2 => cover.version = reader.text(key)?,
+                4 => {
+                    let span = reader.span(key)?;
+                    parameter_count += 1;
+                    if parameter_count > limits.parameters_max {
+                        continue;
+                    }
+                    match parameter(message, Place::Request, span, limits) {
+                        Ok(Meaning::Timeout(timeout)) => cover.terms.timeout = timeout,
+                        Ok(Meaning::Level(level)) => cover.terms.level = level,
+                        _ => {}
+                    }
+                }
                 _ if key.wire == Wire::Bytes => drop(reader.span(key)?),
                 _ => reader.skip(key, limits.protobuf_depth_max)?,
             }
@@ -35,7 +58,7 @@ pub(crate) fn peek_model<'m>(message: &'m [u8], limits: &Limits) -> Result<(&'m 
         Ok(())
     };
     read().map_err(|fault| *fault)?;
-    Ok((name, version))
+    Ok(cover)
 }
 
 /// Decodes and checks a request. What is wrong in it is told in this order: protobuf, contract.
@@ -59,14 +82,14 @@ pub(crate) fn decode(
         outputs: SmallVec::new(),
         raw: SmallVec::new(),
         regions: SmallVec::new(),
-        timeout: None,
+        terms: Terms::default(),
         asked: Asked::default(),
     };
     let decoded = request.split().and_then(|()| request.tensors());
     match decoded {
         Ok((inputs, rows)) => {
-            let Request { timeout, asked, regions, .. } = request;
-            let decoded = Decoded { rows, overrides: contract.overrides(&inputs), inputs, timeout, asked };
+            let Request { terms, asked, regions, .. } = request;
+            let decoded = Decoded { rows, overrides: contract.overrides(&inputs), inputs, terms, asked };
             if !regions.is_empty() {
                 Outline::remember(&mut memory.message, message, &regions, &decoded);
             }
@@ -86,7 +109,7 @@ struct Request<'a> {
     raw: SmallVec<[Span; 2]>,
     /// The raw contents again, as inputs of the contract.
     regions: SmallVec<[Region; 2]>,
-    timeout: Option<Duration>,
+    terms: Terms,
     asked: Asked,
 }
 
@@ -119,8 +142,10 @@ impl<'a> Request<'a> {
                     let span = reader.span(key)?;
                     parameter_count += 1;
                     check_count(Place::Request, parameter_count, self.limits)?;
-                    if let Meaning::Timeout(timeout) = self.parameter(Place::Request, span)? {
-                        self.timeout = timeout;
+                    match parameter(self.message, Place::Request, span, self.limits)? {
+                        Meaning::Timeout(timeout) => self.terms.timeout = timeout,
+                        Meaning::Level(level) => self.terms.level = level,
+                        _ => {}
                     }
                 }
                 5 => push(&mut self.inputs, reader.span(key)?, "input", self.limits)?,
@@ -207,7 +232,7 @@ impl<'a> Request<'a> {
                     let span = reader.span(key)?;
                     parameter_count += 1;
                     check_count(place, parameter_count, self.limits)?;
-                    self.parameter(place, span)?;
+                    parameter(self.message, place, span, self.limits)?;
                 }
                 5 => {
                     let contents = reader.span(key)?;
@@ -270,7 +295,7 @@ impl<'a> Request<'a> {
                     let span = reader.span(key)?;
                     parameter_count += 1;
                     check_count(place, parameter_count, self.limits)?;
-                    self.parameter(place, span)?;
+                    parameter(self.message, place, span, self.limits)?;
                 }
                 _ => reader.skip(key, self.limits.protobuf_depth_max)?,
             }
@@ -279,43 +304,43 @@ impl<'a> Request<'a> {
         output_index(self.contract, text, self.limits)
             .map_err(|fault| check_text(text, name.start).err().unwrap_or(fault))
     }
+}
 
-    /// One entry of a map of parameters.
-    fn parameter(&self, place: Place<'_>, entry: Span) -> Result<Meaning, Fault> {
-        let (mut name, mut value) = ("", Value::Other(b"nothing"));
-        let mut reader = Reader::within(self.message, entry);
-        while let Some(key) = reader.key()? {
-            match key.number {
-                1 => name = reader.text(key)?,
-                2 => value = self.value(reader.span(key)?)?,
-                _ => reader.skip(key, self.limits.protobuf_depth_max)?,
+/// One entry of a map of parameters.
+fn parameter(message: &[u8], place: Place<'_>, entry: Span, limits: &Limits) -> Result<Meaning, Fault> {
+    let (mut name, mut value) = ("", Value::Other(b"nothing"));
+    let mut reader = Reader::within(message, entry);
+    while let Some(key) = reader.key()? {
+        match key.number {
+            1 => name = reader.text(key)?,
+            2 => value = read_value(message, reader.span(key)?, limits)?,
+            _ => reader.skip(key, limits.protobuf_depth_max)?,
+        }
+    }
+    check_key(place, name.as_bytes(), limits)?;
+    parameters::meaning(place, name.as_bytes(), value, limits)
+}
+
+fn read_value<'m>(message: &'m [u8], span: Span, limits: &Limits) -> Result<Value<'m>, Fault> {
+    let mut value = Value::Other(b"nothing");
+    let mut reader = Reader::within(message, span);
+    while let Some(key) = reader.key()? {
+        value = match key.number {
+            1 => Value::Boolean(reader.number(key)? != 0),
+            2 => Value::Integer((reader.number(key)? as i64).into()),
+            3 => Value::Text(reader.text(key)?.as_bytes()),
+            4 => {
+                reader.fixed64(key)?;
+                Value::Other(b"a double")
             }
-        }
-        check_key(place, name.as_bytes(), self.limits)?;
-        parameters::meaning(place, name.as_bytes(), value, self.limits)
+            5 => Value::Integer(reader.number(key)?.into()),
+            _ => {
+                reader.skip(key, limits.protobuf_depth_max)?;
+                value
+            }
+        };
     }
-
-    fn value(&self, span: Span) -> Result<Value<'a>, Fault> {
-        let mut value = Value::Other(b"nothing");
-        let mut reader = Reader::within(self.message, span);
-        while let Some(key) = reader.key()? {
-            value = match key.number {
-                1 => Value::Boolean(reader.number(key)? != 0),
-                2 => Value::Integer((reader.number(key)? as i64).into()),
-                3 => Value::Text(reader.text(key)?.as_bytes()),
-                4 => {
-                    reader.fixed64(key)?;
-                    Value::Other(b"a double")
-                }
-                5 => Value::Integer(reader.number(key)?.into()),
-                _ => {
-                    reader.skip(key, self.limits.protobuf_depth_max)?;
-                    value
-                }
-            };
-        }
-        Ok(value)
-    }
+    Ok(value)
 }
 
 #[inline]

@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use prost::Message;
 use servekit_core::{Contract, Datatype, Limits, Reason, Refusal};
 
-use super::{decode, peek_model};
+use super::{decode, peek};
 use crate::dialect::fixtures::{contract, elements, ident, limits, repeatable, same, singles, text, tiny};
-use crate::dialect::{AskedOutput, Decoded, Memory};
+use crate::dialect::{AskedOutput, Decoded, Memory, Terms};
 use crate::messages::infer::{
     InferParameter, InferRequestedOutputTensor, InferTensor, InferTensorContents, ModelInferRequest, ParameterChoice,
 };
@@ -23,6 +23,10 @@ fn decoded_within(contract: &Contract, message: &[u8], limits: &Limits) -> Resul
 
 fn sent(contract: &Contract, request: &ModelInferRequest) -> Result<Decoded, Refusal> {
     decoded(contract, &request.encode_to_vec())
+}
+
+fn model(message: &[u8]) -> Result<(&str, &str), Reason> {
+    peek(message, &limits()).map(|cover| (cover.name, cover.version)).map_err(|refusal| refusal.reason)
 }
 
 fn reason(result: Result<Decoded, Refusal>) -> Result<(), Reason> {
@@ -72,7 +76,7 @@ fn raw_tensors_stay_where_they_are() {
     let tensor = decoded.inputs[0].as_ref().expect("given");
     assert_eq!(tensor.data, singles(&[1.0, 2.0, 3.0, 4.0]));
     assert!(message.as_ptr_range().contains(&tensor.data.as_ptr()));
-    assert_eq!((decoded.rows, decoded.overrides, decoded.timeout), (1, false, None));
+    assert_eq!((decoded.rows, decoded.overrides, decoded.terms), (1, false, Terms::default()));
 }
 
 #[test]
@@ -89,12 +93,31 @@ fn packed_floats_stay_where_they_are() {
 fn the_model_is_told_before_all_else() {
     let mut request = raw(&tiny(), &[1, 4], &[0; 16]);
     request.model_version = "3".into();
-    assert_eq!(peek_model(&request.encode_to_vec(), &limits()), Ok(("tiny", "3")));
-    assert_eq!(peek_model(&[], &limits()), Ok(("", "")));
+    assert_eq!(model(&request.encode_to_vec()), Ok(("tiny", "3")));
+    assert_eq!(model(&[]), Ok(("", "")));
     let late = [field(5, b""), field(1, b"a"), field(1, b"b")].concat();
-    assert_eq!(peek_model(&late, &limits()), Ok(("b", "")));
+    assert_eq!(model(&late), Ok(("b", "")));
     for broken in [&[0x08, 1][..], &[0x0A, 1, 0xFF], &[0x0A, 5, b'a']] {
-        assert_eq!(peek_model(broken, &limits()).unwrap_err().reason, Reason::BadProtobuf);
+        assert_eq!(model(broken), Err(Reason::BadProtobuf));
+    }
+}
+
+#[test]
+fn a_cover_passes_over_what_is_told_of_later() {
+    let mut request = raw(&tiny(), &[1, 4], &[0; 16]);
+    for (choice, level) in [
+        (ParameterChoice::Signed(8), Some(8)),
+        (ParameterChoice::Signed(0), None),
+        (ParameterChoice::Signed(9), None),
+        (ParameterChoice::Signed(-1), None),
+        (ParameterChoice::Text("1".into()), None),
+        (ParameterChoice::Unsigned(u64::MAX), None),
+    ] {
+        request.parameters.insert("priority".into(), parameter(choice.clone()));
+        let cover = request.encode_to_vec();
+        assert_eq!(peek(&cover, &limits()).map(|cover| cover.terms.level), Ok(level), "{choice:?}");
+        let is_good = matches!(choice, ParameterChoice::Signed(0..=8));
+        assert_eq!(reason(sent(&tiny(), &request)), if is_good { Ok(()) } else { Err(Reason::BadField) }, "{choice:?}");
     }
 }
 
@@ -103,11 +126,13 @@ fn what_is_asked_for_is_kept() {
     let mut request = raw(&tiny(), &[1, 4], &[0; 16]);
     request.id = "7".into();
     request.parameters.insert("timeout".into(), parameter(ParameterChoice::Signed(1_500)));
+    request.parameters.insert("priority".into(), parameter(ParameterChoice::Unsigned(2)));
     request.parameters.insert("mine".into(), parameter(ParameterChoice::Double(0.5)));
     request.outputs = vec![InferRequestedOutputTensor { name: "y".into(), ..Default::default() }];
     request.inputs[0].parameters.insert("other".into(), InferParameter::default());
     let decoded = sent(&tiny(), &request).expect("good");
-    assert_eq!(decoded.timeout, Some(Duration::from_micros(1_500)));
+    let terms = Terms { timeout: Some(Duration::from_micros(1_500)), level: Some(2) };
+    assert_eq!((decoded.terms, peek(&request.encode_to_vec(), &limits()).map(|cover| cover.terms)), (terms, Ok(terms)));
     assert_eq!(decoded.asked.id.as_deref(), Some("7"));
     assert_eq!(decoded.asked.outputs[..], [AskedOutput { index: 0, binary: None }]);
 }
@@ -448,7 +473,7 @@ proptest! {
 
     #[test]
     fn no_bytes_make_decoding_panic(message in prop::collection::vec(any::<u8>(), 0..40), (_, request) in any_request(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
-        let _ = (peek_model(&message, &limits()), decoded(&ident(), &message));
+        let _ = (peek(&message, &limits()), decoded(&ident(), &message));
         let mut altered = request.encode_to_vec();
         if !altered.is_empty() {
             let at = at.index(altered.len());

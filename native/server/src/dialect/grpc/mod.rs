@@ -10,6 +10,6 @@ mod decode_tests;
 #[cfg(test)]
 mod encode_tests;
 
-pub(crate) use decode::{decode, peek_model};
+pub(crate) use decode::{Cover, decode, peek};
 pub(crate) use encode::encode;
 pub(super) use encode::{labels, letterhead, title};

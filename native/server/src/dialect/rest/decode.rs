@@ -1,11 +1,9 @@
 //! A request's JSON, from the outside to its inputs.
 
-use std::borrow::Cow;
-use std::time::Duration;
-
 use bytes::Bytes;
 use servekit_core::{Contract, Inputs, Limits, Reason};
 use smallvec::SmallVec;
+use std::borrow::Cow;
 
 use super::form::Form;
 use super::length::{JsonLength, Parts};
@@ -13,7 +11,7 @@ use super::raw;
 use crate::dialect::memory::{Memory, Outline, Region};
 use crate::dialect::parameters::{self, Meaning, Value, check_count};
 use crate::dialect::{
-    Asked, AskedOutput, Decoded, Place, Undecodable, given_twice, long_id, output_index, too_many_tensors,
+    Asked, AskedOutput, Decoded, Place, Terms, Undecodable, given_twice, long_id, output_index, too_many_tensors,
 };
 use crate::json::{Fault, Key, Members, Scanner, fault, integer, known_keys};
 
@@ -52,14 +50,14 @@ pub(crate) fn decode(
         limits,
         binary_at,
         inputs: contract.inputs.iter().map(|_| None).collect(),
-        timeout: None,
+        terms: Terms::default(),
         asked: Asked::default(),
         regions: SmallVec::new(),
     };
     match envelope.read().and_then(|()| envelope.rows()) {
         Ok(rows) => {
-            let Envelope { inputs, timeout, asked, regions, .. } = envelope;
-            let decoded = Decoded { rows, overrides: contract.overrides(&inputs), inputs, timeout, asked };
+            let Envelope { inputs, terms, asked, regions, .. } = envelope;
+            let decoded = Decoded { rows, overrides: contract.overrides(&inputs), inputs, terms, asked };
             match binary_at {
                 _ if regions.is_empty() => {}
                 None => Form::remember(&mut memory.form, json, &regions, &decoded),
@@ -80,7 +78,7 @@ pub(super) struct Envelope<'a> {
     /// Where the next binary tensor begins in the body; `None` where nothing follows the JSON.
     pub(super) binary_at: Option<usize>,
     pub(super) inputs: Inputs,
-    timeout: Option<Duration>,
+    terms: Terms,
     asked: Asked,
     /// Where values stand in the JSON, or where tensors follow it, where those lie.
     pub(super) regions: SmallVec<[Region; 2]>,
@@ -118,7 +116,8 @@ impl<'a> Envelope<'a> {
                 Key::Known(OUTPUTS) => self.outputs()?,
                 Key::Known(PARAMETERS) => {
                     for_each_parameter(&mut self.scanner, Place::Request, |meaning| match meaning {
-                        Meaning::Timeout(timeout) => self.timeout = timeout,
+                        Meaning::Timeout(timeout) => self.terms.timeout = timeout,
+                        Meaning::Level(level) => self.terms.level = level,
                         Meaning::BinaryOutputs(binary) => self.asked.binary_all = binary,
                         _ => {}
                     })?;

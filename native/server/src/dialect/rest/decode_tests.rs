@@ -6,7 +6,7 @@ use servekit_core::{Axis, Batching, Contract, Limits, Reason, Refusal};
 
 use super::{JsonLength, decode};
 use crate::dialect::fixtures::{Spec, contract, elements, ident, limits, repeatable, same, singles, text, tiny};
-use crate::dialect::{Asked, AskedOutput, Decoded, Memory};
+use crate::dialect::{Asked, AskedOutput, Decoded, Memory, Terms};
 
 fn json(contract: &Contract, body: &str) -> Result<Decoded, Refusal> {
     json_within(contract, body.as_bytes(), &limits())
@@ -50,7 +50,7 @@ fn a_request_becomes_its_tensor() {
     let tensor = decoded.inputs[0].as_ref().expect("given");
     assert_eq!(tensor.data, singles(&[1.5, -2.0, 3.25]));
     assert_eq!(&tensor.shape[..], [1, 3]);
-    assert_eq!((decoded.rows, decoded.overrides, decoded.timeout), (1, false, None));
+    assert_eq!((decoded.rows, decoded.overrides, decoded.terms), (1, false, Terms::default()));
     assert_eq!(decoded.asked, Asked::default());
 }
 
@@ -92,15 +92,16 @@ fn what_is_asked_for_is_kept() {
         "outputs":[{"name":"y","parameters":{"binary_data":false,"classification":0}}],"more":{"inputs":[1e999]},
         "inputs":[{"name":"x","shape":[1,1],"datatype":"FP32","parameters":{"content_type":"np"},"data":[1],"note":null}]}"#;
     let decoded = json(&ident(), body).expect("good");
-    assert_eq!(decoded.timeout, Some(Duration::from_micros(1_500)));
+    assert_eq!(decoded.terms, Terms { timeout: Some(Duration::from_micros(1_500)), level: Some(1) });
     assert_eq!(decoded.asked.id.as_deref(), Some("a\"b"));
     assert!(decoded.asked.binary_all && !decoded.asked.raw);
     assert_eq!(decoded.asked.outputs[..], [AskedOutput { index: 0, binary: Some(false) }]);
     let nothing = r#"{"id":null,"parameters":null,"outputs":null,"inputs":[{"name":"x","shape":[1,1],"datatype":"FP32","parameters":null,"data":[1]}]}"#;
     assert_eq!(json(&ident(), nothing).expect("good").asked, Asked::default());
-    let forever =
-        input(r#""shape":[1,1],"datatype":"FP32","data":[1]}],"parameters":{"timeout":0},"outputs":[{"name":"y""#);
-    assert_eq!(json(&ident(), &forever).expect("good").timeout, None);
+    let forever = input(
+        r#""shape":[1,1],"datatype":"FP32","data":[1]}],"parameters":{"timeout":0,"priority":0},"outputs":[{"name":"y""#,
+    );
+    assert_eq!(json(&ident(), &forever).expect("good").terms, Terms::default());
 }
 
 #[test]
@@ -489,6 +490,9 @@ fn parameters_of_other_services_are_refused() {
         ("request", r#""timeout":"soon""#, Reason::BadField),
         ("request", r#""timeout":-1"#, Reason::BadField),
         ("request", r#""timeout":1.5"#, Reason::BadField),
+        ("request", r#""priority":9"#, Reason::BadField),
+        ("request", r#""priority":-1"#, Reason::BadField),
+        ("request", r#""priority":"1""#, Reason::BadField),
         ("request", r#""binary_data_output":1"#, Reason::BadField),
         ("input", r#""binary_data_size":"12""#, Reason::BadField),
         ("input", r#""binary_data_size":-12"#, Reason::BadField),

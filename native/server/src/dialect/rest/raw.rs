@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use servekit_core::{Axis, Contract, Datatype, Inputs, Limits, Reason, Shape, Tensor, element_count};
 
 use crate::dialect::elements::check_bytes;
-use crate::dialect::{Asked, Decoded};
+use crate::dialect::{Asked, Decoded, Terms};
 use crate::json::{Fault, fault};
 
 /// Makes the body the model's input: one row, and the one axis that may be open is as long as the bytes make it.
@@ -47,7 +47,7 @@ pub(super) fn decode(body: &Bytes, contract: &Contract, limits: &Limits) -> Resu
     let inputs: Inputs = std::iter::once(Some(Tensor { datatype: spec.datatype, shape, data })).collect();
     let rows = contract.check_set(&inputs, limits)?;
     let asked = Asked { raw: true, ..Asked::default() };
-    Ok(Decoded { rows, overrides: contract.overrides(&inputs), inputs, timeout: None, asked })
+    Ok(Decoded { rows, overrides: contract.overrides(&inputs), inputs, terms: Terms::default(), asked })
 }
 
 /// The body as one BYTES element.

@@ -79,6 +79,8 @@ pub struct Batcher {
     waste: Waste,
     /// The last answer was to wait.
     is_held: bool,
+    /// Since the last batch somebody came who could run at once: somebody is to run, whatever is expected of it.
+    is_due: bool,
     /// When classes that are not asked for are to be looked through.
     pruning_at: Option<Instant>,
     /// Requests whose callers left since the last sweep, and their bytes.
@@ -105,6 +107,7 @@ impl Batcher {
             lanes: Lanes::default(),
             waste: Waste::default(),
             is_held: false,
+            is_due: false,
             pruning_at: None,
             left_requests: 0,
             left_bytes: 0,
@@ -130,6 +133,7 @@ impl Batcher {
         if let Err(refusal) = self.predict(&pending, place, now) {
             return Err(Box::new(Refused { pending, refusal }));
         }
+        self.is_due |= self.could_run_at_once();
         let item = Item::whole(pending);
         self.backlog.add(tier, &item);
         self.classes.insert(place, tier, due, item);
@@ -330,6 +334,7 @@ impl Batcher {
             () => Dispatch::Idle,
         };
         self.is_held = false;
+        self.is_due = false;
         self.depart(plan.class, longest, now, batch);
     }
 

@@ -9,8 +9,14 @@ mod execution;
 mod once;
 #[path = "laws/oversize.rs"]
 mod oversize;
+#[path = "laws/ragged.rs"]
+mod ragged;
 #[path = "laws/scheduling.rs"]
 mod scheduling;
+#[path = "laws/service.rs"]
+mod service;
+#[path = "laws/slackline.rs"]
+mod slackline;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -21,7 +21,7 @@ impl Default for Inbox {
 }
 
 impl Inbox {
-    /// Tickets that one inbox can issue.
+    /// Tickets that can be open at once.
     const SLOTS: usize = 1 << 16;
 
     /// An empty inbox.
@@ -38,7 +38,7 @@ impl Inbox {
     /// Who asks next.
     #[must_use]
     pub fn caller(&self) -> Caller {
-        let slot = self.slot_next.fetch_add(1, Ordering::SeqCst);
+        let slot = self.slot_next.fetch_add(1, Ordering::SeqCst) % Self::SLOTS as u32;
         Caller::new(self.mailbox.issue(slot), Arc::clone(&self.mailbox))
     }
 

@@ -143,8 +143,9 @@ impl Batcher {
         if (!has_target || front.due <= now) && front.item.deadline() <= now {
             return Some(Fate::Shed(Shed::Expired));
         }
-        // The last one is run even so: estimates may be wrong, and only runs can put them right.
-        let may_miss = self.is_estimating() && self.backlog.queued().requests > 1;
+        // Somebody who came while a lane was free is run even so: estimates may be wrong, and only runs put them right.
+        let is_kept = self.is_due && self.backlog.queued().requests == 1;
+        let may_miss = self.is_estimating() && !is_kept;
         let is_miss = || now + self.run_time(self.classes.latency(place), front.item.row_count()) > front.due;
         (may_miss && is_miss()).then_some(Fate::Shed(Shed::Miss))
     }
@@ -175,8 +176,12 @@ impl Batcher {
 
     /// Whether a newcomer may be refused on an estimate: never while it could run at once.
     fn is_predicting(&self) -> bool {
-        let is_free = self.lanes.busy() < self.policy.lanes && self.backlog.queued().requests == 0;
-        self.is_estimating() && !is_free
+        self.is_estimating() && !self.could_run_at_once()
+    }
+
+    /// Whether a lane is free and nothing waits for it.
+    pub(super) fn could_run_at_once(&self) -> bool {
+        self.lanes.busy() < self.policy.lanes && self.backlog.queued().requests == 0
     }
 
     /// How long until a newcomer of these rows has run.

@@ -94,7 +94,8 @@ impl Filling<'_> {
                 return due;
             }
             let mut queue = std::mem::take(self.queue(plan.class, bucket, tier));
-            let aside = if self.is_estimating { queue.put_aside(self.ends_at(plan, 1)) } else { 0 };
+            let aside = if self.is_estimating { self.binding(&queue, plan, rows_max, due) } else { 0 };
+            queue.put_aside(aside);
             while queue.len() > aside && !self.is_closed() {
                 let Some(front) = queue.front() else { break };
                 let (front_due, rows) = (front.due, front.item.row_count().min(rows_max - self.batch.rows));
@@ -114,6 +115,27 @@ impl Filling<'_> {
             *self.queue(plan.class, bucket, tier) = queue;
         }
         due
+    }
+
+    /// How many of a queue's first requests would leave no time for all that could join the batch otherwise.
+    fn binding(&self, queue: &Queue, plan: &Plan, rows_max: u32, due: Instant) -> usize {
+        let rows = self.batch.rows;
+        let latency = self.classes.latency(plan.longest());
+        let slack = due.saturating_duration_since(self.now);
+        let fitting = latency.rows_fitting(slack, rows_max).max(rows);
+        let joining = (fitting - rows).min(u32::try_from(queue.rows()).unwrap_or(u32::MAX));
+        let mut binding = queue.count_before(self.ends_at(plan, joining));
+        // Those behind may be too few to fill it: then there is time for some before them.
+        let mut behind = queue.iter().skip(binding).take(joining as usize).map(|entry| entry.item.row_count()).sum();
+        while behind < joining {
+            let Some(entry) = binding.checked_sub(1).and_then(|last| queue.get(last)) else { break };
+            behind = entry.item.row_count().saturating_add(behind);
+            if self.ends_at(plan, behind) > entry.due {
+                break;
+            }
+            binding -= 1;
+        }
+        binding
     }
 
     /// Takes the first request of a queue, or what fits of one that is larger than a batch.

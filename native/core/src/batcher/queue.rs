@@ -67,15 +67,22 @@ impl Queue {
         self.rows
     }
 
-    /// Puts aside, behind the others, those due before this time, and tells how many they are. Until
-    /// [`put_back`](Self::put_back) brings them to the front again nothing may be inserted.
-    pub(crate) fn put_aside(&mut self, before: Instant) -> usize {
-        if self.entries.front().is_none_or(|first| first.due >= before) {
-            return 0;
-        }
-        let count = self.entries.partition_point(|entry| entry.due < before);
+    /// Puts this many aside, behind the others. Until [`put_back`](Self::put_back) brings them to the front again nothing
+    /// may be inserted.
+    pub(crate) fn put_aside(&mut self, count: usize) {
         self.entries.rotate_left(count);
-        count
+    }
+
+    /// How many are due before this time.
+    pub(crate) fn count_before(&self, time: Instant) -> usize {
+        match self.entries.front() {
+            Some(first) if first.due < time => self.entries.partition_point(|entry| entry.due < time),
+            _ => 0,
+        }
+    }
+
+    pub(crate) fn get(&self, index: usize) -> Option<&Entry> {
+        self.entries.get(index)
     }
 
     /// Ends what [`put_aside`](Self::put_aside) began.

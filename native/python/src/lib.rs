@@ -1,5 +1,6 @@
 //! `servekit._native`: one configuration in, frozen handles out, one snapshot per scrape. No request comes this way.
 
+mod bench;
 mod config;
 mod detach;
 mod errors;
@@ -52,6 +53,12 @@ fn check(python: Python<'_>, config_json: &str) -> PyResult<String> {
     leave_python(python, || server::check(&parse(config_json)?))
 }
 
+/// Sends load to a server as a plan says, and tells what came of it.
+#[pyfunction(name = "bench")]
+fn send_load(python: Python<'_>, plan_json: &str, bodies: Vec<Vec<u8>>) -> PyResult<String> {
+    leave_python(python, || bench::run(plan_json, bodies))
+}
+
 /// Reads what crosses; unknown keys are refused.
 fn parse<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, Error> {
     serde_json::from_str(json).map_err(|error| Error::Config(error.to_string()))
@@ -74,5 +81,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(refusals, module)?)?;
     module.add_function(wrap_pyfunction!(round_trip, module)?)?;
     module.add_function(wrap_pyfunction!(core_plan, module)?)?;
+    module.add_function(wrap_pyfunction!(send_load, module)?)?;
     module.add_function(wrap_pyfunction!(check, module)?)
 }

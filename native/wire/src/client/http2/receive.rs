@@ -3,7 +3,7 @@
 use super::super::{Answer, Malformed, Status, keep_excerpt};
 use super::{Http2Client, Stream};
 use crate::decimal;
-use crate::http2::fault::{ErrorCode, Fault};
+use crate::http2::fault::ErrorCode;
 use crate::http2::frame::{self, Frame, HEADER_BYTES, flag, kind};
 use crate::output::Output;
 
@@ -128,7 +128,7 @@ impl Http2Client {
         if let Some(increment) = self.receive_window.give_back(payload.len()) {
             frame::put_window_update(output.buffer(), 0, increment);
         }
-        let bytes = frame.unpadded(payload).map_err(broken)?;
+        let bytes = frame.unpadded(payload).map_err(|fault| Malformed(fault.debug))?;
         // Of a call that was cancelled.
         let Some(at) = self.position(frame.stream) else { return Ok(None) };
         self.streams[at].body_bytes += bytes.len() as u64;
@@ -141,7 +141,11 @@ impl Http2Client {
         payload: &[u8],
         output: &mut Output,
     ) -> Result<Option<Answer>, Malformed> {
-        let fragment = if frame.kind == kind::HEADERS { frame.unpadded(payload).map_err(broken)? } else { payload };
+        let fragment = if frame.kind == kind::HEADERS {
+            frame.unpadded(payload).map_err(|fault| Malformed(fault.debug))?
+        } else {
+            payload
+        };
         let skipped = if frame.kind == kind::HEADERS && frame.has(flag::PRIORITY) { PRIORITY_BYTES } else { 0 };
         let fragment = fragment.get(skipped..).ok_or(Malformed("headers are shorter than their priority"))?;
         let whole = frame.has(flag::END_HEADERS);
@@ -255,9 +259,4 @@ impl Http2Client {
 /// No frame may be larger than we said.
 fn checked(frame: Frame) -> Result<Frame, Malformed> {
     if frame.length <= FRAME_BYTES_MAX { Ok(frame) } else { Err(Malformed("frame is above 16384 bytes")) }
-}
-
-#[expect(clippy::boxed_local, reason = "as the server's side returns it")]
-fn broken(fault: Box<Fault>) -> Malformed {
-    Malformed(fault.debug)
 }

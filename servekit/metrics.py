@@ -19,6 +19,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from servekit import cgroup, snapshot
+from servekit.anatomy import totals_s
 from servekit.snapshot import Estimate, ModelFigures, ServerFigures, Snapshot
 from servekit.surfaces import busiest
 
@@ -162,6 +163,17 @@ def _models(figures: Snapshot) -> Iterator[Metric]:
         "Elements of padded batches, by whether a caller sent them",
         [((*_of(m), kind), count) for m in models for kind, count in m["padding"].items()],
         (*MODEL, "kind"),
+    )
+    yield _counter(
+        "servekit_request_stage_seconds",
+        "Time of requests with a result, by what it went to",
+        [
+            ((*_of(m), stage), spent_s)
+            for m in models
+            if m["anatomy"]
+            for stage, spent_s in totals_s(m["anatomy"]).items()
+        ],
+        (*MODEL, "stage"),
     )
     yield from _estimates(models)
 

@@ -79,6 +79,18 @@ class Requests(Histogram):
     outcome: str
 
 
+class Anatomy(TypedDict):
+    """What requests with a result spent their time on, by bucket of the whole time; `rest` is the server's own work."""
+
+    transport: str
+    counts: list[int]
+    queue_s: list[float]
+    input_s: list[float]
+    run_s: list[float]
+    output_s: list[float]
+    rest_s: list[float]
+
+
 class Total(TypedDict):
     """Time spent, without a distribution."""
 
@@ -173,6 +185,7 @@ class ModelFigures(TypedDict):
     dispatch: dict[str, int]
     shed: dict[str, int]
     padding: dict[str, int]
+    anatomy: list[Anatomy]
     estimate: Estimate | None
     in_flight_requests: int
     queue_rows: int
@@ -221,4 +234,5 @@ def _unserved() -> dict[str, Any]:
         "dispatch": {},
         "shed": {},
         "padding": {},
+        "anatomy": [],
     }

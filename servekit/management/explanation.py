@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
+from servekit.anatomy import STAGES, slowest_s
 from servekit.snapshot import Estimate, ModelFigures, Surface
 from servekit.surfaces import predicted_s
 
@@ -46,6 +47,7 @@ class Explanation:
     waste: str
     estimate: Mapping[str, str]
     surfaces: tuple[Mapping[str, str], ...]
+    anatomy: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def explain(model: ModelFigures, why: str | None) -> Explanation:
@@ -63,6 +65,11 @@ def explain(model: ModelFigures, why: str | None) -> Explanation:
         surfaces=tuple(
             _surface(surface, model["batch_rows_max"])
             for surface in (model["surfaces"] if estimate is None else estimate["surfaces"])
+        ),
+        anatomy=tuple(
+            (words, tuple(_time(spent_s[stage]) for stage in STAGES))
+            for words, share in (("on average", 1.0), ("of the slowest hundredth", 0.01))
+            if (spent_s := slowest_s(model["anatomy"], share))
         ),
     )
 

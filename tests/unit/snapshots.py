@@ -22,6 +22,12 @@ def surface(words: str = "[any, 4]", samples: int = 120) -> dict[str, Any]:
     }
 
 
+def anatomy(transport: str) -> dict[str, Any]:
+    stages = {"queue_s": [0.001, 0.0, 0.3, 0.0], "run_s": [0.002, 0.0, 0.1, 0.0]}
+    rest = {key: [0.0, 0.0, 0.0, 0.0] for key in ("input_s", "output_s", "rest_s")}
+    return {"transport": transport, "counts": [9, 0, 1, 0], **stages, **rest}
+
+
 def model(name: str = "tiny", **changes: Any) -> dict[str, Any]:
     return {
         "name": name,
@@ -70,6 +76,7 @@ def model(name: str = "tiny", **changes: Any) -> dict[str, Any]:
         "dispatch": {"idle": 3, "full": 1},
         "shed": {"arrival": 4, "expired": 0},
         "padding": {"useful": 90, "padded": 10},
+        "anatomy": [anatomy("grpc"), anatomy("http_json")],
         "estimate": {
             "surfaces": [surface(), surface("[any, 8]", samples=3)],
             "rows_per_s": 1500.0,

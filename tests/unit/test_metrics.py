@@ -72,6 +72,7 @@ MODEL = (("model", "tiny"), ("version", "1"))
         ("servekit_estimate_knee_rows", MODEL, 48),
         ("servekit_estimate_base_seconds", MODEL, 8e-5),
         ("servekit_estimate_row_seconds", MODEL, 1.3e-5),
+        ("servekit_request_stage_seconds_total", (MODEL[0], ("stage", "queue"), MODEL[1]), 0.602),
         ("servekit_failing_fast", MODEL, 0),
         ("servekit_busy_lanes", MODEL, 1),
         ("servekit_run_duration_seconds_count", MODEL, 4),

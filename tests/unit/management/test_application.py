@@ -49,6 +49,8 @@ def test_a_model_s_page_says_why():
         "10.0% of 100 elements",
         "<code>idle</code></td><td>3</td><td>75.0%</td>",
         "<code>arrival</code></td><td>4</td><td>100.0%</td>",
+        "<td>on average</td><td>30.1 ms</td><td>0 ns</td><td>10.2 ms</td>",
+        "<td>of the slowest hundredth</td><td>300 ms</td><td>0 ns</td><td>100 ms</td>",
         "<dd>48 rows</dd>",
         "<dd>1 of 2</dd>",
         "<td>93 µs</td><td>912 µs</td><td>± 8%</td><td>120</td>",

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use servekit_engine::{
-    CorePlan, Description, DeviceChoice, Environment, Execution, LoadedModel, LogLevel, ModelSpec, Settings, Shares,
-    core_plan,
+    CorePlan, Description, DeviceChoice, Environment, Execution, LoadedModel, LogLevel, ModelSpec, Sample, Settings,
+    Shares, core_plan,
 };
-use servekit_server::core::{Limits, Model as _, Policy, Refusal};
+use servekit_server::core::{Datatype, Limits, Model as _, Policy, Reason, Refusal, Tensor, latency_targets};
 use servekit_server::{Placement, Served};
 
 use crate::config;
@@ -18,14 +19,12 @@ use crate::errors::Error;
 /// What requests name the kind of model by.
 const PLATFORM: &str = "onnxruntime_onnx";
 
-/// How long a request may take where nobody says anything else.
-const LATENCY_TARGET_MS: u64 = 100;
-
 /// Loads models, for as long as the process lives.
 #[derive(Debug)]
 pub struct Loader {
     environment: Environment,
     settings: Settings,
+    batching: config::Batching,
     /// Effective limits.
     pub limits: Limits,
     /// Cores and threads.
@@ -50,8 +49,9 @@ impl Loader {
             intra_op: plan.intra_op,
             lanes: plan.shards.max(plan.runners),
             inline_run_us_max: inline_run_us_max(&config.execution, &plan),
+            proof_seconds_max: config.batching.proof_seconds_max,
         };
-        Ok(Self { environment, settings, limits: config.limits.clone(), plan })
+        Ok(Self { environment, settings, batching: config.batching.clone(), limits: config.limits.clone(), plan })
     }
 
     /// Loads one model and tries it out.
@@ -72,6 +72,8 @@ impl Loader {
             batch_bytes_max: model.batch_bytes_max,
             arena_bytes_max: model.arena_bytes_max,
             links: model.links,
+            samples: samples(model)?,
+            trust_batching: model.trust_batching.unwrap_or(self.batching.trust_batching),
         };
         self.environment.load(&spec, &self.limits, &self.settings).map(Arc::new)
     }
@@ -87,6 +89,13 @@ impl Loader {
         if let Some(requests_max) = model.queue_requests_max {
             policy.requests_max = usize::try_from(requests_max).unwrap_or(usize::MAX);
         }
+        let levels = u8::try_from(self.limits.priority_levels_max).unwrap_or(u8::MAX);
+        let said_ms = model.latency_target_ms.or(self.limits.latency_target_ms);
+        let one_row = description.one_row_us.map(Duration::from_micros);
+        let targets = latency_targets(levels, said_ms, &model.latency_targets_ms, one_row);
+        policy.target = targets[usize::from(self.batching.priority_default.clamp(1, levels)) - 1];
+        policy.mode = model.mode.unwrap_or(self.batching.mode);
+        policy.egress = Duration::from_micros(self.batching.egress_reserve_us);
         Served {
             name: model.name.as_str().into(),
             version: model.version.as_str().into(),
@@ -99,11 +108,8 @@ impl Loader {
                 config::Placement::Auto | config::Placement::Pool => description.inline_bytes_max,
             },
             policy,
-            targets: [Duration::from_millis(
-                model.latency_target_ms.or(self.limits.latency_target_ms).unwrap_or(LATENCY_TARGET_MS),
-            )]
-            .into(),
-            priority_default: 1,
+            targets,
+            priority_default: self.batching.priority_default,
             required: model.required,
             platform: PLATFORM.into(),
             properties: properties(&loaded),
@@ -122,6 +128,25 @@ impl Loader {
         let automatic = predicted_ms.unwrap_or(RANGE_MS.1).clamp(RANGE_MS.0, RANGE_MS.1);
         Duration::from_millis(self.limits.run_ms_max.unwrap_or(automatic))
     }
+}
+
+/// The operator's rows as tensors.
+fn samples(model: &config::Model) -> Result<Vec<Sample>, Refusal> {
+    let read = |sample: &config::Sample| {
+        let refused = |problem: String| {
+            let text = format!("model '{}' has a sample for '{}' that {problem}", model.name, sample.name);
+            Refusal::new(Reason::ModelFile, text)
+        };
+        let datatype = Datatype::parse(sample.datatype.as_bytes()).ok_or_else(|| {
+            refused(format!("is of '{}', which is no datatype; name one of the protocol's", sample.datatype))
+        })?;
+        let data = BASE64_STANDARD
+            .decode(&sample.base64)
+            .map_err(|error| refused(format!("is no base64: {error}; encode its raw elements")))?;
+        let tensor = Tensor { datatype, shape: sample.shape.iter().copied().collect(), data: data.into() };
+        Ok(Sample { name: sample.name.clone(), tensor })
+    };
+    model.samples.iter().map(read).collect()
 }
 
 /// The core plan with what the configuration fixes.

@@ -1,5 +1,6 @@
 //! What happened, counted where it happens: each shard and each runner writes its own counters, a scrape adds them up.
 
+mod anatomy;
 mod histogram;
 mod scope;
 mod snapshot;
@@ -9,11 +10,15 @@ mod tests;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use anatomy::Anatomy;
+pub use anatomy::AnatomySnapshot;
 pub use histogram::{Bounds, Histogram};
 pub use scope::{RequestScope, Verdict};
-pub use snapshot::{Distribution, ModelSnapshot, RequestsSnapshot, RowDistribution, ShardSnapshot, Sum};
+pub use snapshot::{
+    Distribution, ModelSnapshot, PaddingSnapshot, RequestsSnapshot, RowDistribution, ShardSnapshot, Sum,
+};
 
-use crate::{Dispatch, Queued, Reason, Report};
+use crate::{Dispatch, Padding, Queued, Reason, Report, Shed, ShedCounts};
 
 /// A number with one writer: a load and a store, no locked instruction. Wraps, so gauges of several writers may be
 /// added up.
@@ -210,6 +215,8 @@ pub struct ModelCounters {
     in_flight_requests: Counter,
     /// By transport and verdict; made when first needed, as nearly none is.
     requests: Box<[OnceLock<Histogram>]>,
+    /// By transport; made when first needed.
+    anatomies: [OnceLock<Anatomy>; Transport::ALL.len()],
     queue: Histogram,
     run: Histogram,
     batch_rows: Histogram,
@@ -220,6 +227,12 @@ pub struct ModelCounters {
     rows: Counter,
     runs: Counter,
     panics: Counter,
+    /// Positions
+    useful: Counter,
+    /// Positions
+    padded: Counter,
+    /// By [`Shed`]
+    shed: [Counter; Shed::ALL.len()],
     /// By [`Dispatch`]
     dispatch: [Counter; Dispatch::ALL.len()],
     queue_rows: Counter,
@@ -234,6 +247,7 @@ impl ModelCounters {
             shard: Arc::clone(shard),
             in_flight_requests: Counter::default(),
             requests: (0..Transport::ALL.len() * VERDICTS).map(|_| OnceLock::new()).collect(),
+            anatomies: std::array::from_fn(|_| OnceLock::new()),
             queue: Histogram::seconds(),
             run: Histogram::seconds(),
             batch_rows: Histogram::rows(),
@@ -242,6 +256,9 @@ impl ModelCounters {
             rows: Counter::default(),
             runs: Counter::default(),
             panics: Counter::default(),
+            useful: Counter::default(),
+            padded: Counter::default(),
+            shed: std::array::from_fn(|_| Counter::default()),
             dispatch: std::array::from_fn(|_| Counter::default()),
             queue_rows: Counter::default(),
             queue_requests: Counter::default(),
@@ -264,6 +281,19 @@ impl ModelCounters {
         self.dispatch[dispatch as usize].add(1);
     }
 
+    /// Requests were given up without a run.
+    pub fn shed(&self, counts: &ShedCounts) {
+        for shed in Shed::ALL {
+            self.shed[shed as usize].add(counts.of(shed));
+        }
+    }
+
+    /// Rows of batches were brought to one length.
+    pub fn padded(&self, padding: &Padding) {
+        self.useful.add(padding.useful);
+        self.padded.add(padding.padded);
+    }
+
     /// What waits in the queue that this thread keeps.
     pub fn set_queue(&self, queued: Queued) {
         self.queue_requests.set(queued.requests as u64);
@@ -273,12 +303,15 @@ impl ModelCounters {
     /// What it has counted.
     #[must_use]
     pub fn snapshot(&self) -> ModelSnapshot {
-        let mut requests = Vec::new();
+        let (mut requests, mut anatomy) = (Vec::new(), Vec::new());
         for transport in Transport::ALL {
             for verdict in 0..VERDICTS {
                 if let Some(histogram) = self.requests[transport as usize * VERDICTS + verdict].get() {
                     let Distribution { counts, sum_s } = histogram.distribution();
                     let outcome = scope::verdict_label(verdict);
+                    if let Some(anatomies) = self.anatomies[transport as usize].get().filter(|_| verdict == scope::OK) {
+                        anatomy.push(anatomies.snapshot(transport.label(), counts.clone()));
+                    }
                     requests.push(RequestsSnapshot { transport: transport.label(), outcome, counts, sum_s });
                 }
             }
@@ -293,11 +326,18 @@ impl ModelCounters {
             rows: self.rows.get(),
             runs: self.runs.get(),
             panics: self.panics.get(),
+            padding: PaddingSnapshot { useful: self.useful.get(), padded: self.padded.get() },
+            shed: Shed::ALL.iter().map(|s| (s.label(), self.shed[*s as usize].get())).collect(),
+            anatomy,
             dispatch: Dispatch::ALL.iter().map(|d| (d.label(), self.dispatch[*d as usize].get())).collect(),
             in_flight_requests: self.in_flight_requests.get(),
             queue_rows: self.queue_rows.get(),
             queue_requests: self.queue_requests.get(),
         }
+    }
+
+    fn anatomy(&self, transport: Transport) -> &Anatomy {
+        self.anatomies[transport as usize].get_or_init(Anatomy::new)
     }
 
     fn requests(&self, transport: Transport, verdict: usize) -> &Histogram {

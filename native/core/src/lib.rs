@@ -35,8 +35,8 @@ pub use budget::{Budget, Lease, Quota, Share};
 pub use caller::{Answer, Caller, Mailbox, Ticket};
 pub use contract::{Axis, Batching, Contract, Mask, Ragged, TensorSpec, list};
 pub use counters::{
-    Bounds, Distribution, Ending, Histogram, ModelCounters, ModelSnapshot, RequestScope, RequestsSnapshot,
-    RowDistribution, ShardCounters, ShardSnapshot, Sum, Transport, Verdict,
+    AnatomySnapshot, Bounds, Distribution, Ending, Histogram, ModelCounters, ModelSnapshot, PaddingSnapshot,
+    RequestScope, RequestsSnapshot, RowDistribution, ShardCounters, ShardSnapshot, Sum, Transport, Verdict,
 };
 pub use datatype::Datatype;
 pub use execute::execute;

@@ -99,6 +99,9 @@ pub struct Histogram {
 }
 
 impl Histogram {
+    /// Buckets of durations: one more than bounds.
+    pub(super) const BUCKETS_OF_SECONDS: usize = NANOSECONDS.len() + 1;
+
     /// Of durations in nanoseconds.
     #[must_use]
     pub fn seconds() -> Self {
@@ -115,10 +118,12 @@ impl Histogram {
         Self { scale, counts: (0..=scale.bounds.len()).map(|_| Counter::default()).collect(), sum: Counter::default() }
     }
 
-    /// Counts one value.
-    pub fn observe(&self, value: u64) {
-        self.counts[self.scale.place(value)].add(1);
+    /// Counts one value; says in which bucket.
+    pub fn observe(&self, value: u64) -> usize {
+        let bucket = self.scale.place(value);
+        self.counts[bucket].add(1);
         self.sum.add(value);
+        bucket
     }
 
     pub(crate) fn distribution(&self) -> Distribution {

@@ -27,7 +27,7 @@ impl Verdict {
 }
 
 /// Place of results among the verdicts; cancelled ones and the catalogue follow.
-const OK: usize = 0;
+pub(super) const OK: usize = 0;
 const CANCELLED: usize = 1;
 
 pub(super) fn verdict_label(verdict: usize) -> &'static str {
@@ -125,9 +125,10 @@ impl RequestScope {
                 reason as usize + 2
             }
         };
-        self.leave(place, now);
+        let (duration, bucket) = self.leave(place, now);
         if let (Verdict::Answered(timing), Counted::Model(model)) = (verdict, &self.counted) {
             model.queue.observe(nanoseconds(timing.queue));
+            model.anatomy(self.transport).add(bucket, duration, &timing);
         }
     }
 
@@ -138,14 +139,13 @@ impl RequestScope {
         }
     }
 
-    /// Not in flight any more.
-    fn leave(&self, place: usize, now: Instant) {
+    /// Not in flight any more. Says how long it was, in nanoseconds, and in which bucket a model counted that.
+    fn leave(&self, place: usize, now: Instant) -> (u64, usize) {
         self.shard().in_flight_requests.subtract(1);
-        if let Counted::Model(model) = &self.counted {
-            model.in_flight_requests.subtract(1);
-            let duration = nanoseconds(now.saturating_duration_since(self.opened_at));
-            model.requests(self.transport, place).observe(duration);
-        }
+        let Counted::Model(model) = &self.counted else { return (0, 0) };
+        model.in_flight_requests.subtract(1);
+        let duration = nanoseconds(now.saturating_duration_since(self.opened_at));
+        (duration, model.requests(self.transport, place).observe(duration))
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::AnatomySnapshot;
+
 /// Durations by bound.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Distribution {
@@ -42,6 +44,15 @@ pub struct RequestsSnapshot {
     pub sum_s: f64,
 }
 
+/// Positions of batches whose rows were padded to one length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PaddingSnapshot {
+    /// Positions that callers sent.
+    pub useful: u64,
+    /// Positions that were added.
+    pub padded: u64,
+}
+
 /// Counters of one model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[allow(missing_docs)] // The guide's table of metrics explains each.
@@ -55,6 +66,9 @@ pub struct ModelSnapshot {
     pub rows: u64,
     pub runs: u64,
     pub panics: u64,
+    pub padding: PaddingSnapshot,
+    pub shed: BTreeMap<&'static str, u64>,
+    pub anatomy: Vec<AnatomySnapshot>,
     pub dispatch: BTreeMap<&'static str, u64>,
     pub in_flight_requests: u64,
     pub queue_rows: u64,
@@ -84,6 +98,15 @@ impl ModelSnapshot {
         self.rows += other.rows;
         self.runs += other.runs;
         self.panics += other.panics;
+        self.padding.useful += other.padding.useful;
+        self.padding.padded += other.padding.padded;
+        add_map(&mut self.shed, &other.shed);
+        for theirs in &other.anatomy {
+            match self.anatomy.iter_mut().find(|ours| ours.transport == theirs.transport) {
+                Some(ours) => ours.merge(theirs),
+                None => self.anatomy.push(theirs.clone()),
+            }
+        }
         add_map(&mut self.dispatch, &other.dispatch);
         self.in_flight_requests = self.in_flight_requests.wrapping_add(other.in_flight_requests);
         self.queue_rows += other.queue_rows;

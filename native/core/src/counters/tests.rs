@@ -47,6 +47,65 @@ fn what_is_accepted_is_answered_or_cancelled() {
 }
 
 #[test]
+fn slow_requests_are_explained_by_themselves() {
+    let (_, model) = threads();
+    let start = Instant::now();
+    let timing = |queue, run| Timing {
+        queue: Duration::from_micros(queue),
+        input: Duration::from_micros(1),
+        run: Duration::from_micros(run),
+        output: Duration::from_micros(2),
+        ..Timing::default()
+    };
+    for (timing, took_us) in [(timing(10, 20), 45), (timing(0, 20), 40), (timing(9_000, 30), 9_100)] {
+        let mut scope = RequestScope::open_for(&model, Transport::HttpJson, start);
+        scope.accept(start);
+        scope.close(Verdict::Answered(timing), start + Duration::from_micros(took_us));
+    }
+    RequestScope::open_for(&model, Transport::Grpc, start).close(answered(1), start);
+    RequestScope::open_for(&model, Transport::HttpBinary, start).close(Verdict::Refused(Reason::QueueFull), start);
+    let snapshot = model.snapshot();
+    assert_eq!(snapshot.anatomy.iter().map(|a| a.transport).collect::<Vec<_>>(), ["http_json", "grpc"]);
+    let anatomy = &snapshot.anatomy[0];
+    let [fast, slow] =
+        [50e-6, 10e-3].map(|bound| Bounds::in_use().seconds.iter().position(|&found| found == bound).expect("a bound"));
+    let micros = |steps: &[f64], bucket: usize| (steps[bucket] * 1e6).round() as u64;
+    let steps = |bucket| {
+        let AnatomySnapshot { counts, queue_s, input_s, run_s, output_s, rest_s, .. } = anatomy;
+        (counts[bucket], [queue_s, input_s, run_s, output_s, rest_s].map(|step| micros(step, bucket)))
+    };
+    assert_eq!(steps(fast), (2, [10, 2, 40, 4, 29]));
+    assert_eq!(steps(slow), (1, [9_000, 1, 30, 2, 67]));
+    assert_eq!(anatomy.counts, snapshot.requests[0].counts, "the same requests in the same buckets");
+    let mut merged = ModelSnapshot::default();
+    merged.merge(&snapshot);
+    merged.merge(&snapshot);
+    assert_eq!((merged.anatomy[0].counts[fast], micros(&merged.anatomy[0].run_s, fast)), (4, 80));
+}
+
+#[test]
+fn parts_that_ran_at_once_leave_no_rest() {
+    let (_, model) = threads();
+    let start = Instant::now();
+    let timing = Timing { run: Duration::from_micros(90), ..Timing::default() };
+    RequestScope::open_for(&model, Transport::Grpc, start)
+        .close(Verdict::Answered(timing), start + Duration::from_micros(50));
+    let anatomy = &model.snapshot().anatomy[0];
+    assert_eq!((anatomy.run_s[1], anatomy.rest_s[1]), (90e-6, 0.0));
+}
+
+#[test]
+fn what_is_given_up_and_what_is_added_is_counted() {
+    let (_, model) = threads();
+    model.shed(&ShedCounts::default());
+    model.padded(&Padding { useful: 30, padded: 10 });
+    model.padded(&Padding { useful: 3, padded: 1 });
+    let snapshot = model.snapshot();
+    assert_eq!((snapshot.padding.useful, snapshot.padding.padded), (33, 11));
+    assert_eq!(snapshot.shed.keys().copied().collect::<Vec<_>>(), ["arrival", "expired", "miss", "window"]);
+}
+
+#[test]
 fn the_label_cancelled_exists_once() {
     let (shard, model) = threads();
     let now = Instant::now();
@@ -135,11 +194,13 @@ fn snapshots_are_written_with_the_names_that_readers_know() {
     let model = serde_json::to_value(model.snapshot()).expect("it is plain data");
     let keys = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
     let expected = [
+        "anatomy",
         "batch_rows",
         "dispatch",
         "in_flight_requests",
         "input",
         "output",
+        "padding",
         "panics",
         "queue",
         "queue_requests",
@@ -148,10 +209,15 @@ fn snapshots_are_written_with_the_names_that_readers_know() {
         "rows",
         "run",
         "runs",
+        "shed",
     ];
     assert_eq!(keys(&model), expected);
     assert_eq!(keys(&model["requests"][0]), ["counts", "outcome", "sum_s", "transport"]);
     assert_eq!(keys(&model["queue"]), ["counts", "sum_s"]);
+    let expected = ["counts", "input_s", "output_s", "queue_s", "rest_s", "run_s", "transport"];
+    assert_eq!(keys(&model["anatomy"][0]), expected);
+    assert_eq!(model["shed"], json!({"arrival": 0, "window": 0, "miss": 0, "expired": 0}));
+    assert_eq!(model["padding"], json!({"useful": 0, "padded": 0}));
     assert_eq!(keys(&model["batch_rows"]), ["counts", "sum"]);
     assert_eq!(
         model["dispatch"],

@@ -15,7 +15,9 @@ pub enum Rule {
     Delay(f64),
     /// Greedy, and who has waited too long to survive the largest batch is dropped; both tuned by hand for the model.
     Timeout,
-    /// The earliest deadlines first; the expired are dropped.
+    /// Greedy, and the expired are dropped: Triton with a time-out of one target.
+    Expiry,
+    /// The earliest deadlines first, as many as the first of them survives; those who survive not even alone are dropped.
     Deadline,
     /// Nexus' early drop: heads are dropped until the rest of the largest batch survives its run.
     Window,
@@ -33,6 +35,7 @@ impl Rule {
             Self::Greedy => String::from("greedy (Triton, no delay)"),
             Self::Delay(share) => format!("fixed delay S/{:.0}", 1.0 / share),
             Self::Timeout => String::from("greedy + tuned time-out"),
+            Self::Expiry => String::from("greedy + time-out S"),
             Self::Deadline => String::from("naive EDF"),
             Self::Window => String::from("Nexus early drop"),
             Self::Scan => String::from("Cork-like scan"),
@@ -191,7 +194,7 @@ impl Policy for Comparator {
 impl Queue {
     fn new(rule: Rule, line: Fluid) -> Self {
         let rows_max = match rule {
-            Rule::Greedy | Rule::Delay(_) | Rule::Deadline | Rule::Scan => f64::from(line.rows_max),
+            Rule::Greedy | Rule::Delay(_) | Rule::Expiry | Rule::Deadline | Rule::Scan => f64::from(line.rows_max),
             Rule::Timeout | Rule::Window => f64::from(line.rows_best()),
             Rule::Additive => 1.0,
         };
@@ -211,7 +214,14 @@ impl Queue {
                     return Form::Wait(due_ns);
                 }
             }
-            Rule::Deadline => self.drop_while(now_ns, world, |slack_ns| slack_ns == 0),
+            Rule::Expiry => self.drop_while(now_ns, world, |slack_ns| slack_ns == 0),
+            Rule::Deadline => {
+                let least_ns = in_ns(self.line.run_s(1));
+                self.drop_while(now_ns, world, |slack_ns| slack_ns < least_ns);
+                let Some(&head) = self.waiting.front() else { return Form::Nothing };
+                let surviving = self.line.rows_within(slack_ns(head) as f64 / 1e9).max(1) as usize;
+                return Form::Batch { start: 0, rows: self.waiting.len().min(surviving) };
+            }
             Rule::Timeout => {
                 let least_ns = in_ns(self.line.run_s(self.line.rows_best()));
                 self.drop_while(now_ns, world, |slack_ns| slack_ns < least_ns);
@@ -289,7 +299,7 @@ mod tests {
 
     #[test]
     fn beyond_capacity_only_those_that_drop_in_time_serve_anybody() {
-        for rule in [Rule::Greedy, Rule::Delay(0.1), Rule::Deadline, Rule::Additive] {
+        for rule in [Rule::Greedy, Rule::Delay(0.1), Rule::Expiry, Rule::Deadline, Rule::Additive] {
             assert!(goodput(rule, 1.5) < 0.12, "{rule:?}");
         }
         for rule in [Rule::Timeout, Rule::Window, Rule::Scan] {

@@ -4,21 +4,21 @@
 #![forbid(unsafe_code)]
 
 mod arrivals;
-
+mod command;
 mod comparator;
 mod contest;
 mod fluid;
-
+mod picture;
 mod random;
 mod scenario;
 mod service;
 mod slackline;
-
+mod tables;
 mod trial;
 mod world;
 
 pub use arrivals::{Pattern, Stretch, Traffic};
-
+pub use command::main_with;
 pub use comparator::{Comparator, Pick, Rule};
 pub use contest::{Contender, each};
 pub use fluid::Fluid;

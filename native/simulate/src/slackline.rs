@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use servekit_core::{
     Answer, Answers, Axis, Batch, Batching, Caller, Contract, Datatype, Executor, Inputs, Item, Mailbox, Mode,
-    ModelKey, Next, Outputs, Pending, Ragged, Report, RunFailure, RunOutputs, Scheduler, Shape, Tensor, TensorSpec,
-    execute,
+    ModelKey, Next, Outputs, Pending, Ragged, Report, RunFailure, RunOutputs, Scheduler, Shape, Surface, Tensor,
+    TensorSpec, execute,
 };
 
 use crate::Model;
@@ -248,5 +248,20 @@ fn policy(setting: Setting, model: &Model, lanes: u32, contract: &Contract) -> s
         lanes,
         cores: 1,
         ragged: contract.ragged.clone(),
+        surface: surface(setting.prior, model),
     }
+}
+
+fn surface(prior: Prior, model: &Model) -> Option<Surface> {
+    const SPREAD: f64 = 0.08;
+    const SAMPLES: u64 = 1_000;
+    let Prior::Scaled(factor) = prior else { return None };
+    let in_ns = |seconds: f64| factor * seconds * 1e9;
+    Some(Surface {
+        base_ns: in_ns(model.service.base_s),
+        row_ns: in_ns(model.service.row_s),
+        spread: SPREAD,
+        corrections: Vec::new(),
+        samples: SAMPLES,
+    })
 }

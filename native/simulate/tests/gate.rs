@@ -25,6 +25,7 @@ const P99_OF_GREED_MAX: f64 = 1.05;
 const RECOVERY_TARGETS_MAX: u32 = 5;
 
 /// One experiment of the gate.
+#[derive(Clone)]
 struct Cell {
     model: Model,
     lanes: u32,
@@ -75,7 +76,11 @@ impl Cell {
     fn name(&self) -> String {
         let Self { model, lanes, kind, load, seed, .. } = self;
         let noise = if self.is_quiet() { "quiet" } else { "noisy" };
-        format!("{} {kind:?} {load:.2} {noise}, {lanes} lanes, seed {seed}", model.name)
+        let Model { name, service: Service { base_s, row_s, .. }, target_s, rows_max } = model;
+        let fluid = Fluid::of(model, *lanes);
+        let line = format!("{:.1}+{:.2}n us, S {:.0} us", 1e6 * base_s, 1e6 * row_s, 1e6 * target_s);
+        let rows = format!("{rows_max} rows at most, b* {}", fluid.rows_best());
+        format!("{name} {kind:?} {load:.2} {noise}, {line}, {rows}, {lanes} lanes, seed {seed}")
     }
 }
 
@@ -114,13 +119,13 @@ static GRID: LazyLock<Vec<Found>> = LazyLock::new(|| {
             }
         }
     }
-    find(cells)
+    find(&cells)
 });
 
 /// Models that nobody chose.
 static RANDOM: LazyLock<Vec<Found>> = LazyLock::new(|| {
     const MODELS: u64 = 200;
-    find((0..MODELS).map(|number| draw(2_000 + number)).collect())
+    find(&(0..MODELS).map(|number| draw(2_000 + number)).collect::<Vec<_>>())
 });
 
 /// A model, its lanes and its load, by chance. The fluid model speaks of many rows: at least 30 arrive within a target.
@@ -144,9 +149,23 @@ fn draw(seed: u64) -> Cell {
     }
 }
 
-fn find(cells: Vec<Cell>) -> Vec<Found> {
-    let cells: Vec<_> = cells.into_iter().map(|cell| std::sync::Mutex::new(Some(cell))).collect();
-    each(&cells, |cell| cell.lock().expect("taken once").take().expect("taken once").find())
+fn find(cells: &[Cell]) -> Vec<Found> {
+    let found = each(cells, |cell| cell.clone().find());
+    for (place, setting) in settings().iter().enumerate() {
+        let overloaded = || found.iter().filter(|found| found.cell.load >= OVERLOAD);
+        let of_bound = overloaded().map(|found| found.ours[place].figures.goodput / found.bound).sum::<f64>();
+        let ahead = found.iter().map(|found| found.ours[place].figures.goodput - found.best().0);
+        println!(
+            "{} cells, {:?} {:?}: {:.4} of the bound in overload, {:+.2} points beside the best, {:+.2} in the worst",
+            found.len(),
+            setting.mode,
+            setting.prior,
+            of_bound / overloaded().count() as f64,
+            100.0 * ahead.clone().sum::<f64>() / found.len() as f64,
+            100.0 * ahead.fold(f64::INFINITY, f64::min)
+        );
+    }
+    found
 }
 
 /// Fails with all complaints, not only the first.

@@ -256,6 +256,11 @@ fn server_config(config: &Config, loader: &Loader) -> servekit_server::Config {
             field_bytes_max: config.limits.log_field_bytes_max,
         },
         log: Box::new(|_: LogKind, line: &str| tell(line)),
+        server_timing: match config.batching.server_timing {
+            config::ServerTiming::Off => servekit_server::ServerTiming::Off,
+            config::ServerTiming::Sampled => servekit_server::ServerTiming::Sampled,
+            config::ServerTiming::Always => servekit_server::ServerTiming::Always,
+        },
         give_back_memory: Box::new(servekit_engine::give_back_freed_memory),
     }
 }

@@ -20,9 +20,23 @@ pub struct Config {
     pub access: AccessLog,
     /// Takes log lines, on a thread of its own.
     pub log: LogSink,
+    /// Which answers say where their time went.
+    pub server_timing: ServerTiming,
     /// Gives memory that the calling thread has freed back to the system. Called by shards that have become quiet after
     /// large requests.
     pub give_back_memory: Hook,
+}
+
+/// Which answers to inferences say where their time went, by the field `server-timing`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServerTiming {
+    /// None.
+    #[default]
+    Off,
+    /// One in a hundred of each network thread, and those whose callers ask for it by `x-request-timing: 1`.
+    Sampled,
+    /// All.
+    Always,
 }
 
 /// The data listeners. Each may be absent.

@@ -23,10 +23,11 @@ mod shard;
 mod shared;
 mod snapshot;
 mod timeouts;
+mod timing;
 
 pub use servekit_core as core;
 
-pub use config::{AccessLog, Config, DataPorts, LogFormat, LogKind, LogSink};
+pub use config::{AccessLog, Config, DataPorts, LogFormat, LogKind, LogSink, ServerTiming};
 pub use listeners::{Addresses, BindError};
 pub use listing::{Absence, Placement, Served};
 pub use server::{DrainReport, Server, StartError};

@@ -114,6 +114,8 @@ pub(crate) struct Version {
     pub queued: AtomicUsize,
     /// When a newcomer would be answered by the pool: a hint as well.
     pub outlook: Outlook,
+    /// Since when it counts.
+    pub served_since: Instant,
     /// Shards that may still send requests to it.
     pub shards: AtomicUsize,
     /// One per shard and then one per runner, each written by that thread alone.
@@ -133,6 +135,7 @@ impl Version {
             bytes: Quota::new(bytes_max, Self::BYTES_BLOCK),
             queued: AtomicUsize::new(0),
             outlook: Outlook::new(Instant::now()),
+            served_since: Instant::now(),
             shards: AtomicUsize::new(0),
             counters: threads.iter().map(ModelCounters::new).collect(),
         }

@@ -98,13 +98,15 @@ impl Server {
     /// # Errors
     /// See [`StartError`].
     pub fn bind(config: Config) -> Result<Self, StartError> {
-        let Config { data, shards, runners, limits, access, log: sink, give_back_memory } = config;
+        let Config { data, shards, runners, limits, access, log: sink, server_timing, give_back_memory } = config;
         let (mut listeners, addresses) = Listeners::bind(&data)?;
         let shard_count = shards.max(1);
         let slots = limits.queue_requests_max.saturating_add(limits.connections_max).min(SLOTS_MAX) as usize;
         let (log, lines) = Log::new(access);
         thread("servekit-log").spawn(move || log::write(&lines, &sink))?;
-        let shared = Arc::new(Shared::new(limits, log, shard_count, runners, give_back_memory));
+        let mut shared = Shared::new(limits, log, shard_count, runners, give_back_memory);
+        shared.server_timing = server_timing;
+        let shared = Arc::new(shared);
         let handles = (0..shard_count).map(|_| Handle::new()).collect::<io::Result<Vec<_>>>()?;
         let posts: Arc<[Arc<Post>]> = handles.iter().map(|handle| Arc::clone(&handle.post)).collect();
         let (ended, runners_ended) = channel();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use servekit_core::{Budget, Limits, ShardCounters};
 
-use crate::config::Hook;
+use crate::config::{Hook, ServerTiming};
 use crate::listing::Listing;
 use crate::log::Log;
 use crate::pool::Pool;
@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub pressure: Pressure,
     /// See [`Config`](crate::Config).
     pub give_back_memory: Hook,
+    /// See [`Config`](crate::Config); off until it is set.
+    pub server_timing: ServerTiming,
     /// One per shard, in their order.
     pub standings: Box<[Standing]>,
     /// One per shard and then one per runner.
@@ -58,6 +60,7 @@ impl Shared {
             peers: Peers::new(limits.connections_peer_max),
             pressure: Pressure::default(),
             give_back_memory,
+            server_timing: ServerTiming::Off,
             standings: (0..shards).map(standing).collect(),
             counters: (0..shards + runners).map(|_| ShardCounters::new()).collect(),
             unanswered: AtomicU64::new(0),

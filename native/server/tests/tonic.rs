@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes};
 use prost::Message;
 use servekit_core::Policy;
-use servekit_server::{AccessLog, Config, DataPorts, LogFormat, Placement, Served, Server};
+use servekit_server::{AccessLog, Config, DataPorts, LogFormat, Placement, Served, Server, ServerTiming};
 use servekit_testing::{FakeModel, contract_of_rows, limits};
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -103,6 +103,10 @@ impl Decoder for Raw {
 }
 
 fn server() -> Server {
+    server_that(ServerTiming::Off)
+}
+
+fn server_that(server_timing: ServerTiming) -> Server {
     let limits = limits();
     let contract = contract_of_rows(WIDTH);
     let server = Server::bind(Config {
@@ -112,6 +116,7 @@ fn server() -> Server {
         limits: limits.clone(),
         access: AccessLog { sample: 0.0, format: LogFormat::Text, lines_per_second_max: 10, field_bytes_max: 64 },
         log: Box::new(|_, _| {}),
+        server_timing,
         give_back_memory: Box::new(|| {}),
     })
     .expect("free ports");
@@ -222,6 +227,35 @@ fn tonic_reads_status_and_metadata_of_a_refusal() {
         let status = call(&mut client, "/a.B/C", Bytes::new()).await.expect_err("no such method");
         assert_eq!(status.code(), Code::Unimplemented);
         assert_eq!(call(&mut client, LIVE, Bytes::new()).await.expect("still open")[..], [8, 1]);
+    });
+}
+
+#[test]
+fn tonic_reads_where_the_time_went_behind_the_answer() {
+    let server = server_that(ServerTiming::Always);
+    run(async {
+        let mut client = client(&server).await;
+        client.ready().await.expect("open");
+        let message = rows(&contract_of_rows(WIDTH).model, "", &[0.0; WIDTH as usize]);
+        let answer = client.unary(Request::new(message), PathAndQuery::from_static(INFER), Raw).await;
+        let answer = answer.expect("an answer");
+        let told = answer.metadata().get("server-timing").expect("trailing metadata").to_str().expect("text");
+        assert!(told.starts_with("queue;dur=") && told.contains("batch;desc=\"rows=1 reason=idle\""), "{told}");
+    });
+}
+
+#[test]
+fn tonic_sends_its_priority_as_metadata() {
+    let server = server();
+    run(async {
+        let mut client = client(&server).await;
+        for (level, expected) in [("8", None), ("9", Some(Code::InvalidArgument))] {
+            client.ready().await.expect("open");
+            let mut request = Request::new(rows(&contract_of_rows(WIDTH).model, "", &[0.0; WIDTH as usize]));
+            request.metadata_mut().insert("x-request-priority", level.parse().expect("text"));
+            let answer = client.unary(request, PathAndQuery::from_static(INFER), Raw).await;
+            assert_eq!(answer.err().map(|status| status.code()), expected, "{level}");
+        }
     });
 }
 

@@ -8,7 +8,7 @@ use servekit_core::{Limits, Policy};
 use servekit_testing::FakeModel;
 
 use super::*;
-use crate::config::{AccessLog, DataPorts, LogFormat};
+use crate::config::{AccessLog, DataPorts, LogFormat, ServerTiming};
 use crate::dialect::fixtures;
 use crate::listing::Placement;
 
@@ -24,6 +24,7 @@ fn config(shards: usize, change: impl FnOnce(&mut Limits)) -> Config {
         limits,
         access: AccessLog { sample: 0.0, format: LogFormat::Text, lines_per_second_max: 10, field_bytes_max: 64 },
         log: Box::new(|_, _| {}),
+        server_timing: ServerTiming::Off,
         give_back_memory: Box::new(|| {}),
     }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use servekit_core::{Answer, Limits, Reason, Refusal, Reply, Verdict};
 use servekit_wire::{self as wire, Connection, GrpcStatus, Payload};
+use smallvec::SmallVec;
 
 use super::desk::{Desk, Request, Stage, Waiting};
 use super::link::Link;
@@ -15,6 +16,7 @@ use crate::intent::JSON_LENGTH;
 use crate::log::AccessLine;
 use crate::refusals::{self, Asker, Means};
 use crate::routes::{Route, Rpc};
+use crate::timing::{SERVER_TIMING, TimingText};
 
 /// A larger buffer for answers is given back after use.
 const PAYLOAD_BYTES_KEPT_MAX: usize = 1 << 20;
@@ -41,7 +43,8 @@ impl Desk {
         let means = Means { jitter: &mut self.jitter, payload: &mut self.payload, now: self.now };
         let verdict = match (outcome, &request.stage) {
             (Ok(reply), Stage::Waiting(waiting)) => {
-                let said = Said { request, waiting, reply };
+                let is_timed = self.told.tells(request.intent.wants_timing);
+                let said = Said { request, waiting, reply, is_timed };
                 match said.write(&mut link.wire, means.payload, &self.shared.limits, self.now) {
                     Ok(()) => Verdict::Answered(reply.timing),
                     Err(refusal) => deny(means, &mut link.wire, request, &refusal),
@@ -128,6 +131,8 @@ struct Said<'a> {
     request: &'a Request,
     waiting: &'a Waiting,
     reply: &'a Reply,
+    /// It tells where its time went.
+    is_timed: bool,
 }
 
 impl Said<'_> {
@@ -139,25 +144,29 @@ impl Said<'_> {
         limits: &Limits,
         now: Instant,
     ) -> Result<(), Refusal> {
-        let Self { request, waiting, reply } = self;
+        let Self { request, waiting, reply, .. } = self;
         let served = &waiting.version.served;
         let named = Named { contract: served.model.contract(), letterhead: &waiting.version.letterhead };
         payload.clear();
         if request.intent.head.grpc {
             grpc::encode(reply, &waiting.asked, &named, limits, payload)?;
-            wire.reply_grpc(request.stream, Some(payload), &GrpcStatus::OK, now);
+            let timing = self.timing(now);
+            let field = timing.as_ref().map(|timing| (SERVER_TIMING, timing.as_bytes()));
+            let status = GrpcStatus { fields: field.as_slice(), ..GrpcStatus::OK };
+            wire.reply_grpc(request.stream, Some(payload), &status, now);
         } else {
             let kind = rest::encode(reply, &waiting.asked, &named, limits, payload)?;
-            let mut digits = itoa::Buffer::new();
-            let field;
-            let (content_type, fields) = match kind {
-                RestKind::Json => ("application/json", &[][..]),
-                RestKind::Binary { json_bytes } => {
-                    field = [(JSON_LENGTH, digits.format(json_bytes).as_bytes())];
-                    ("application/octet-stream", &field[..])
-                }
-            };
-            let reply = wire::Reply { status: 200, content_type, fields, body: payload, close: false };
+            let (timing, mut digits) = (self.timing(now), itoa::Buffer::new());
+            let mut fields: SmallVec<[(&str, &[u8]); 2]> = SmallVec::new();
+            let mut content_type = "application/json";
+            if let RestKind::Binary { json_bytes } = kind {
+                content_type = "application/octet-stream";
+                fields.push((JSON_LENGTH, digits.format(json_bytes).as_bytes()));
+            }
+            if let Some(timing) = &timing {
+                fields.push((SERVER_TIMING, timing.as_bytes()));
+            }
+            let reply = wire::Reply { status: 200, content_type, fields: &fields, body: payload, close: false };
             wire.reply(request.stream, &reply, now);
         }
         // It must not keep the outputs' memory until the next answer.
@@ -166,6 +175,13 @@ impl Said<'_> {
             *payload = Payload::default();
         }
         Ok(())
+    }
+
+    /// Where its time went, if it is to tell that.
+    #[inline]
+    fn timing(&self, now: Instant) -> Option<TimingText> {
+        let total = || now.saturating_duration_since(self.request.began_at);
+        self.is_timed.then(|| TimingText::new(&self.reply.timing, total()))
     }
 }
 

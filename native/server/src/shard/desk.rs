@@ -19,6 +19,7 @@ use crate::listing::{Listing, Placement, Recent, Version};
 use crate::log::Sampler;
 use crate::refusals::{Asker, Means};
 use crate::shared::Shared;
+use crate::timing::Told;
 
 /// A request from its head to its answer.
 pub(crate) struct Request {
@@ -130,6 +131,8 @@ pub(crate) struct Desk {
     pub payload: Payload,
     pub jitter: Jitter,
     pub sampler: Sampler,
+    /// Which answers tell their timing.
+    pub told: Told,
     /// No request's deadline is earlier; it may be too early itself.
     pub deadline_min: Option<Instant>,
     /// Slots of requests that watch health.
@@ -163,6 +166,7 @@ impl Desk {
             payload: Payload::default(),
             jitter: Jitter::new(seed),
             sampler: Sampler::new(now),
+            told: Told::new(shared.server_timing),
             deadline_min: None,
             watches: Vec::new(),
             active: Vec::new(),

@@ -6,6 +6,8 @@ mod drain;
 mod inference;
 mod limits;
 mod streams;
+mod timings;
+mod urgency;
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -119,11 +121,7 @@ impl Client {
         let mut rest = text.as_str();
         let mut answers = Vec::new();
         while let Some((head, behind)) = rest.split_once("\r\n\r\n") {
-            let field = |name: &str| {
-                let mut lines = head.lines().filter_map(|line| line.split_once(": "));
-                lines.find(|(found, _)| *found == name).map(|(_, value)| value.to_owned())
-            };
-            let length: usize = field("content-length").map_or(0, |value| value.parse().expect("a length"));
+            let length: usize = field(head, "content-length").map_or(0, |value| value.parse().expect("a length"));
             let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
             answers.push(Heard { status, head: head.to_owned(), body: behind[..length].to_owned() });
             rest = &behind[length..];
@@ -194,7 +192,9 @@ impl Bench {
             placement,
             inline_bytes_max: INLINE_BYTES_MAX,
             policy: Policy::of(&contract, limits),
-            targets: [Duration::from_millis(limits.latency_target_ms.unwrap_or_default())].into(),
+            targets: (1..=limits.priority_levels_max)
+                .map(|level| Duration::from_millis(level * limits.latency_target_ms.unwrap_or_default()))
+                .collect(),
             priority_default: 1,
             required: true,
             platform: "onnxruntime_onnx".into(),
@@ -209,6 +209,11 @@ impl Bench {
         let entry = Entry { name, version: number, required: true, state: State::Served(version) };
         self.change(|listing| listing.with(entry.clone()));
         model
+    }
+
+    /// The one model that is served.
+    fn version(&self) -> Arc<Version> {
+        self.shared.listing.load().served().next().map(Arc::clone).expect("one was published")
     }
 
     fn change(&self, change: impl Fn(&Listing) -> Listing) {
@@ -265,6 +270,12 @@ impl Bench {
         assert_eq!(self.shard.desk.scheduler.queued().requests, 0);
         assert!(self.shard.desk.lanes.iter().all(|lane| lane.bytes.used() == 0));
     }
+}
+
+/// What the field of this name says in a head.
+fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {
+    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+    lines.find(|(found, _)| *found == name).map(|(_, value)| value)
 }
 
 /// What one inline batch may bring in.

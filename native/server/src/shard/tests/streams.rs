@@ -2,7 +2,7 @@
 
 use super::*;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -31,7 +31,7 @@ fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-fn called(stream: u32, path: &str, fields: &[(&str, &str)], message: &[u8]) -> Vec<u8> {
+pub(super) fn called(stream: u32, path: &str, fields: &[(&str, &str)], message: &[u8]) -> Vec<u8> {
     let mut all = vec![
         (":method", "POST"),
         (":scheme", "http"),
@@ -48,7 +48,7 @@ fn called(stream: u32, path: &str, fields: &[(&str, &str)], message: &[u8]) -> V
 }
 
 /// `ModelInfer` of one FP32 value for `ident`.
-fn infer_message(value: f32) -> Vec<u8> {
+pub(super) fn infer_message(value: f32) -> Vec<u8> {
     let input = [&b"\x0a\x01x\x12\x04FP32\x1a\x02\x01\x01"[..]].concat();
     let mut message = b"\x0a\x05ident".to_vec();
     message.extend([0x2a, input.len() as u8]);
@@ -58,12 +58,12 @@ fn infer_message(value: f32) -> Vec<u8> {
     message
 }
 
-fn infer_on(stream: u32, value: f32, fields: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn infer_on(stream: u32, value: f32, fields: &[(&str, &str)]) -> Vec<u8> {
     called(stream, "/inference.GRPCInferenceService/ModelInfer", fields, &infer_message(value))
 }
 
 /// Kind, stream and payload of what the server has sent since.
-fn frames(client: &Client) -> Vec<(u8, u32, Vec<u8>)> {
+pub(super) fn frames(client: &Client) -> Vec<(u8, u32, Vec<u8>)> {
     let bytes = client.hear_bytes();
     let mut rest = &bytes[..];
     let mut frames = Vec::new();
@@ -77,7 +77,7 @@ fn frames(client: &Client) -> Vec<(u8, u32, Vec<u8>)> {
 }
 
 /// Messages of one stream, without their prefixes.
-fn messages(frames: &[(u8, u32, Vec<u8>)], stream: u32) -> Vec<Vec<u8>> {
+pub(super) fn messages(frames: &[(u8, u32, Vec<u8>)], stream: u32) -> Vec<Vec<u8>> {
     let data = frames.iter().filter(|(kind, found, payload)| (*kind, *found) == (DATA, stream) && !payload.is_empty());
     data.map(|(_, _, payload)| payload[5..].to_vec()).collect()
 }

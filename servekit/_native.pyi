@@ -63,6 +63,13 @@ class Server:
     def stop(self) -> None:
         """Ends at once; whatever is open gets no answer."""
 
+def bench(plan_json: str, bodies: list[bytes]) -> str:
+    """Sends one run of load to a server, and returns what came of it as JSON.
+
+    The plan is `Plan` of `native/loadgen`, the bodies are those that it describes. Raises `ConfigError` for a plan that
+    makes no sense and `BindError` where the server cannot be reached.
+    """
+
 def check(config_json: str) -> str:
     """Loads the one model of the configuration and describes it, as JSON.
 

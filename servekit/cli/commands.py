@@ -13,6 +13,7 @@ COMMANDS = {
     "check": "Load models, and tell what would be served and why.",
     "config": "Print the configuration that would hold.",
     "probe": "Ask a running server whether it is ready.",
+    "bench": "Send open-loop load to a model and tell how it copes.",
 }
 
 

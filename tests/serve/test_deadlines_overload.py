@@ -4,6 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.serve.alive import waited
 from tests.serve.limit_cases import DEADLINE_EXCEEDED, UNAVAILABLE, refused, running, served
 from tests.serve.limit_cases_time import within
 from tests.serve.models import spin
@@ -14,6 +15,7 @@ from tests.serve.slow_models import (
     CALL,
     ONE_AT_A_TIME,
     PATIENT,
+    PATIENT_MS,
     ROW,
     RUN_MS,
     Wish,
@@ -38,7 +40,7 @@ def servers(tmp_path_factory):
         def server(mode):
             if mode not in started:
                 folder = tmp_path_factory.mktemp(mode)
-                started[mode] = stack.enter_context(serving_slow(folder, "--mode", mode))
+                started[mode] = stack.enter_context(serving_slow(folder, "--mode", mode, latency_target_ms=PATIENT_MS))
             return started[mode]
 
         yield server
@@ -111,9 +113,13 @@ def test_who_is_late_in_the_queue_is_told_while_the_batch_still_runs(server):
 
 def queued(server, caller):
     """So many patient calls that a newcomer waits for far longer than it takes to look."""
-    calls = caller.call_all([Wish()] * 60)
-    server.settles("servekit_busy_lanes", 1, model="slow")
+    calls = caller.call_all([Wish()] * 80)
+    waited(lambda: _many(server.metric(PENDING, model="slow")))
     return calls
+
+
+def _many(pending):
+    assert pending > 40
 
 
 def test_over_http_the_hopeless_are_told_before_their_body_is_read(servers):
@@ -177,8 +183,8 @@ def test_a_level_s_own_target_is_for_that_level(tmp_path):
         served(patient.answer())
 
 
-def test_without_target_and_deadline_all_are_served_in_order(servers):
-    with ordered(servers("auto")) as caller:
+def test_without_target_and_deadline_all_are_served_in_order(tmp_path):
+    with serving_slow(tmp_path) as server, ordered(server) as caller:
         calls = [caller.called(CALL) for _ in range(30)]
         caller.send(*(frame for _, frames in calls for frame in frames))
         for number, _ in calls:

@@ -8,7 +8,7 @@ import tritonclient.http
 from tests.serve.limit_cases import INVALID_ARGUMENT, message, refused, running, served
 from tests.serve.raw_frames import peer
 from tests.serve.raw_http import infer, raw_connection
-from tests.serve.slow_models import CALL, ROW, Wish, ordered, priority_parameter, run_ms, serving_slow
+from tests.serve.slow_models import CALL, PATIENT_MS, ROW, Wish, ordered, priority_parameter, run_ms, serving_slow
 from tests.serve.stubs import stub_module
 
 LEVELS = 8
@@ -16,7 +16,7 @@ LEVELS = 8
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with serving_slow(tmp_path_factory.mktemp("models")) as server:
+    with serving_slow(tmp_path_factory.mktemp("models"), latency_target_ms=PATIENT_MS) as server:
         yield server
 
 

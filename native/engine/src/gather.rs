@@ -8,6 +8,7 @@ use servekit_core::{Datatype, Inputs, Item, RunFailure, Shape, Tensor, element_c
 use crate::aligned::AlignedBuffer;
 use crate::capi::{Handle, Value, api, check, default_allocator};
 use crate::fault::Fault;
+use crate::ragged::Pad;
 use crate::signature::Port;
 
 /// A request's share of a batch.
@@ -40,6 +41,8 @@ const COPIED_BYTES_MAX: usize = 4096;
 /// One input of a lane: its buffer, and the library's views of it.
 pub(crate) struct Gather {
     datatype: Datatype,
+    /// Where rows may differ in one axis: how they are made equal.
+    pad: Option<Pad>,
     buffer: AlignedBuffer,
     /// The library's view of the buffer with this shape; made again when the shape changes or the buffer moves.
     view: Option<(Shape, Value)>,
@@ -55,8 +58,8 @@ pub(crate) struct Given {
 }
 
 impl Gather {
-    pub(crate) fn new(port: &Port) -> Self {
-        Self { datatype: port.spec.datatype, buffer: AlignedBuffer::new(), view: None, single: None }
+    pub(crate) fn new(port: &Port, pad: Option<Pad>) -> Self {
+        Self { datatype: port.spec.datatype, pad, buffer: AlignedBuffer::new(), view: None, single: None }
     }
 
     /// Lets go of what belongs to the last run.
@@ -81,6 +84,11 @@ impl Gather {
         if let (false, Some(size)) = (is_alone, shape.first_mut()) {
             *size = rows as i64;
         }
+        // A request alone has one length, so it is never padded.
+        let padded = self.pad.and_then(|pad| Some((pad, pad.longest(portions, index)?)));
+        if let Some((pad, length)) = padded {
+            shape[pad.axis] = length;
+        }
         let lost = |fault: Fault| RunFailure::Lost(fault.text);
         let Some(element_bytes) = self.datatype.element_bytes() else {
             return self.fill_strings(portions, index, &shape).map(Some);
@@ -96,6 +104,8 @@ impl Gather {
         let target = self.buffer.first(bytes);
         if is_alone {
             target.copy_from_slice(first.data.get(..bytes).ok_or_else(inconsistent)?);
+        } else if let Some((pad, _)) = padded {
+            pad.gather(portions, index, &shape, target)?;
         } else {
             gather_rows(portions, index, bytes.checked_div(rows).unwrap_or(0), target)?;
         }
@@ -174,7 +184,7 @@ fn gather_rows<P: Portion>(
 
 /// Requests were checked against the contract before; this is our own mistake, and no memory is touched.
 #[cold]
-fn inconsistent() -> RunFailure {
+pub(crate) fn inconsistent() -> RunFailure {
     RunFailure::Lost("a batch does not hold the rows it says, please report this".to_owned())
 }
 

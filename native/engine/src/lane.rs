@@ -13,6 +13,7 @@ use crate::capi::{Handle, Value, api, check, cpu_memory};
 use crate::control::Control;
 use crate::fault::Fault;
 use crate::gather::{Gather, Portion};
+use crate::ragged::{Pad, Padding};
 use crate::scatter::{self, Ranges};
 use crate::session::Session;
 use crate::signature::Signature;
@@ -23,6 +24,15 @@ pub(crate) struct Graph {
     /// Inputs that the model has answered once, to ask it again whether it is well. Set by the first success, at load
     /// or in service.
     pub(crate) golden: OnceLock<Inputs>,
+    /// How rows of several lengths are made equal; empty where that would change answers. Set at load, before lanes
+    /// are given out.
+    pub(crate) padding: OnceLock<Padding>,
+}
+
+impl Graph {
+    pub(crate) fn new(signature: Signature) -> Self {
+        Self { signature, golden: OnceLock::new(), padding: OnceLock::new() }
+    }
 }
 
 /// A request's share of a batch, for those who have no batch of the scheduler.
@@ -75,11 +85,23 @@ unsafe impl Send for Lane {}
 
 impl Lane {
     pub(crate) fn new(graph: Arc<Graph>, session: Arc<Session>) -> Result<Self, Fault> {
+        let padding = graph.padding.get().cloned().unwrap_or_default();
+        Self::with_padding(graph, session, &padding)
+    }
+
+    /// A lane that pads like this, whatever the graph says.
+    pub(crate) fn with_padding(
+        graph: Arc<Graph>,
+        session: Arc<Session>,
+        padding: &[Option<Pad>],
+    ) -> Result<Self, Fault> {
+        let pads = padding.iter().copied().chain(std::iter::repeat(None));
+        let gathers = graph.signature.inputs.iter().zip(pads).map(|(port, pad)| Gather::new(port, pad)).collect();
         let output_names = graph.signature.outputs.iter().map(|port| port.name.as_ptr()).collect();
         Ok(Self {
             control: Control::new()?,
             memory: cpu_memory(sys::OrtAllocatorType::OrtArenaAllocator)?,
-            gathers: graph.signature.inputs.iter().map(Gather::new).collect(),
+            gathers,
             input_names: Vec::with_capacity(graph.signature.inputs.len()),
             input_values: Vec::with_capacity(graph.signature.inputs.len()),
             output_names,

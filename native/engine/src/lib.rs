@@ -23,6 +23,7 @@ mod model;
 mod probe;
 mod proof;
 mod protobuf;
+mod ragged;
 mod samples;
 mod scan;
 mod scatter;

@@ -1,9 +1,9 @@
 //! Loads a model: reads, scans, builds, probes, decides.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use servekit_core::{Axis, Batching, Contract, Limits, Reason, Refusal, Shape, TensorSpec};
+use servekit_core::{Axis, Batching, Contract, Limits, Ragged, Reason, Refusal, Shape, TensorSpec};
 
 use crate::Environment;
 use crate::cuda;
@@ -17,6 +17,7 @@ use crate::model::{
 use crate::probe::{self, Findings, Subject};
 use crate::proof;
 use crate::samples;
+use crate::ragged;
 use crate::scan::{self, Scan};
 use crate::session::{Device, Session, SessionSource};
 use crate::signature::{self, Signature};
@@ -84,7 +85,9 @@ type Decisions = Vec<(String, String)>;
 impl Loader<'_> {
     fn load(&self) -> Result<Loaded, Refusal> {
         let mut tried = self.try_out()?;
+        let until = Instant::now() + self.proof_time_max();
         let proof = self.prove(&mut tried)?;
+        let ragged = self.prove_lengths(&mut tried, until)?;
         let sessions = self.sessions(&tried)?;
         let findings = &tried.findings;
         let batching = match &findings.batching {
@@ -97,7 +100,7 @@ impl Loader<'_> {
             inputs: tried.graph.signature.inputs.iter().map(|port| port.spec.clone()).collect(),
             outputs: output_specs(&tried.graph.signature, findings.shapes.as_deref()),
             batching,
-            ragged: None,
+            ragged,
         };
         let description = Description {
             execution: placement,
@@ -112,6 +115,7 @@ impl Loader<'_> {
             arena_bytes_max: tried.arena_bytes_max,
             inline_bytes_max: findings.batch.as_ref().map_or(0, |batch| batch.input_bytes),
             predicted_run_us: findings.predicted_run_us(),
+            mixed_length_max: contract.ragged.as_ref().map(|ragged| ragged.length_max),
             one_row_us: findings.one_row.map(|time| time.as_micros() as u64),
             proof,
             lanes: if tried.session.is_shared() { self.lanes(tried.device) } else { sessions.len() as u32 },
@@ -144,7 +148,7 @@ impl Loader<'_> {
         let mut decisions = Decisions::new();
         let (device, mut session) = self.first_session(arena_bytes_max, &mut decisions)?;
         let signature = signature::read(&session, &self.scan, &self.spec.name)?;
-        let graph = Arc::new(Graph { signature, golden: OnceLock::new() });
+        let graph = Arc::new(Graph::new(signature));
         let subject = self.subject(&graph)?;
         let probe = |session: &Arc<Session>| probe::probe(&subject, session).map_err(|fault| self.refused(fault));
         let mut findings = probe(&session)?;
@@ -202,7 +206,9 @@ impl Loader<'_> {
                 said(Verdict::Unproved, "no made-up input ran, so sharing could not be tried")
             }
             Ok(()) => {
-                let deadline = Instant::now() + self.proof_time_max();
+                // The rest is for lengths.
+                let share = if ragged::is_conceivable(&tried.graph.signature) { 2 } else { 1 };
+                let deadline = Instant::now() + self.proof_time_max() / share;
                 let subject = self.subject(&tried.graph)?;
                 proof::prove(&subject, &tried.session, findings, deadline).map_err(|fault| self.refused(fault))?
             }
@@ -224,6 +230,18 @@ impl Loader<'_> {
         let how = if findings.batching.is_ok() { "rows" } else { "one request a run" };
         decisions.push(("batching".to_owned(), format!("{how}: {}", proof.why)));
         Ok(proof)
+    }
+
+    /// Finds out whether rows of several lengths may share runs, where rows may at all.
+    fn prove_lengths(&self, tried: &mut Tried, until: Instant) -> Result<Option<Arc<Ragged>>, Refusal> {
+        if tried.findings.batching.is_err() {
+            return Ok(None);
+        }
+        let verdict = ragged::prove(&self.subject(&tried.graph)?, &tried.session, until);
+        if let Some(why) = verdict.why {
+            tried.decisions.push(("lengths".to_owned(), why));
+        }
+        Ok(verdict.ragged)
     }
 
     fn proof_time_max(&self) -> Duration {

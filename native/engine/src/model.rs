@@ -159,6 +159,8 @@ pub struct Description {
     /// What a full batch is expected to take, from the largest batch of made-up rows that was run, microseconds; `None`
     /// where none could be run.
     pub predicted_run_us: Option<u64>,
+    /// Rows of lengths up to this share runs, padded; `None` where only rows of one shape do.
+    pub mixed_length_max: Option<u64>,
     /// What one row took, microseconds, the median; `None` where none could be run.
     pub one_row_us: Option<u64>,
     /// Whether rows may share runs.

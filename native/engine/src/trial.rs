@@ -9,6 +9,7 @@ use servekit_core::{Inputs, Outputs, RunFailure, Tensor};
 use crate::Terminator;
 use crate::fault::Fault;
 use crate::lane::{Graph, Lane, Part};
+use crate::ragged::Padding;
 use crate::session::Session;
 
 /// A lane of its own, watched.
@@ -29,9 +30,22 @@ pub(crate) struct Ran {
 impl Trial {
     /// Longer runs than `run_max` are stopped.
     pub(crate) fn new(graph: &Arc<Graph>, session: &Arc<Session>, run_max: Duration) -> Result<Self, Fault> {
-        let lane = Lane::new(Arc::clone(graph), Arc::clone(session))?;
+        Ok(Self::on(Lane::new(Arc::clone(graph), Arc::clone(session))?, run_max))
+    }
+
+    /// The same with rows of several lengths, padded like this.
+    pub(crate) fn padded(
+        graph: &Arc<Graph>,
+        session: &Arc<Session>,
+        run_max: Duration,
+        padding: &Padding,
+    ) -> Result<Self, Fault> {
+        Ok(Self::on(Lane::with_padding(Arc::clone(graph), Arc::clone(session), padding)?, run_max))
+    }
+
+    fn on(lane: Lane, run_max: Duration) -> Self {
         let watch = Watch::over(lane.terminator(), run_max);
-        Ok(Self { lane, ran_out_of_memory: false, _watch: watch })
+        Self { lane, ran_out_of_memory: false, _watch: watch }
     }
 
     /// Rows of one request each, as one batch.

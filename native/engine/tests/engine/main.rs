@@ -3,5 +3,6 @@
 mod batches;
 mod lanes;
 mod loads;
+mod ragged;
 mod rig;
 mod values;

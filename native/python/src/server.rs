@@ -125,5 +125,8 @@ pub fn check(config: &Config) -> Result<String, Error> {
     let mut entry = serde_json::to_value(entry).map_err(|error| Error::Internal(error.to_string()))?;
     entry["plan"] = serde_json::to_value(&loader.plan).map_err(|error| Error::Internal(error.to_string()))?;
     entry["run_ms_max"] = json!(loader.run_max(loaded.description()).as_millis() as u64);
+    entry["mode"] = json!(served.policy.mode);
+    entry["priority_default"] = json!(served.priority_default);
+    entry["targets_ms"] = served.targets.iter().map(|target| json!(target.as_secs_f64() * 1e3)).collect();
     print(&entry)
 }

@@ -8,6 +8,7 @@
 compile_error!("tensors are little-endian on the wire and in memory; big-endian machines are not served");
 
 mod aligned;
+mod axes;
 mod capi;
 mod control;
 mod cores;

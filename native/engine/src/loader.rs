@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use servekit_core::{Axis, Batching, Contract, Limits, Ragged, Reason, Refusal, Shape, TensorSpec};
+use servekit_core::{Axis, Batching, Contract, Limits, Ragged, Reason, Refusal, TensorSpec};
 
 use crate::Environment;
+use crate::axes;
 use crate::cuda;
 use crate::fault::{Fault, told};
 use crate::file::{self, ModelFile};
@@ -98,7 +99,7 @@ impl Loader<'_> {
         let contract = Contract {
             model: self.spec.name.as_str().into(),
             inputs: tried.graph.signature.inputs.iter().map(|port| port.spec.clone()).collect(),
-            outputs: output_specs(&tried.graph.signature, findings.shapes.as_deref()),
+            outputs: output_specs(&tried.graph.signature, findings),
             batching,
             ragged,
         };
@@ -190,14 +191,16 @@ impl Loader<'_> {
         })
     }
 
-    /// Finds out whether rows may share runs, where shapes allow it, and takes back what the findings promise beyond.
-    fn prove(&self, tried: &mut Tried) -> Result<ProofSummary, Refusal> {
+    /// Finds out whether rows may share runs, where shapes allow it.
+    fn judge(&self, tried: &Tried) -> Result<ProofSummary, Refusal> {
         let said = |verdict: Verdict, why: &str| {
             let why = why.to_owned();
             ProofSummary { verdict, difference: None, tolerance: None, rows_proved: 0, why }
         };
-        let findings = &mut tried.findings;
-        let proof = match &findings.batching {
+        let findings = &tried.findings;
+        let subject = self.subject(&tried.graph)?;
+        let time_max = self.proof_time_max();
+        let mut proof = match &findings.batching {
             Err(why) => said(Verdict::NotBatchable, why),
             Ok(()) if self.spec.trust_batching => {
                 said(Verdict::Trusted, "as configured, without a proof; only shapes were looked at")
@@ -208,11 +211,22 @@ impl Loader<'_> {
             Ok(()) => {
                 // The rest is for lengths.
                 let share = if ragged::is_conceivable(&tried.graph.signature) { 2 } else { 1 };
-                let deadline = Instant::now() + self.proof_time_max() / share;
-                let subject = self.subject(&tried.graph)?;
+                let deadline = Instant::now() + time_max / share;
                 proof::prove(&subject, &tried.session, findings, deadline).map_err(|fault| self.refused(fault))?
             }
         };
+        // A few runs of a few rows, as far as they take no longer than the proof itself may.
+        let is_quick = findings.one_row.is_some_and(|time| time * 8 < time_max);
+        if proof.verdict == Verdict::NotBatchable && is_quick {
+            proof.why += &axes::rows_elsewhere(&subject, &tried.session, time_max);
+        }
+        Ok(proof)
+    }
+
+    /// Finds out whether rows may share runs, notes it, and takes back what the findings promise beyond.
+    fn prove(&self, tried: &mut Tried) -> Result<ProofSummary, Refusal> {
+        let proof = self.judge(tried)?;
+        let findings = &mut tried.findings;
         let decisions = &mut tried.decisions;
         let mut limit = |rows: u32, why: &str| decisions.push(("batch_rows_max".to_owned(), format!("{rows}: {why}")));
         match proof.verdict {
@@ -366,12 +380,16 @@ impl Loader<'_> {
     }
 }
 
-/// The outputs as the contract shows them: those without a shape as the probe saw them.
-fn output_specs(signature: &Signature, seen: Option<&[Shape]>) -> Box<[TensorSpec]> {
+/// The outputs as the contract shows them: those without a shape as the probe saw them, and with rows where they were
+/// found to have rows.
+fn output_specs(signature: &Signature, findings: &Findings) -> Box<[TensorSpec]> {
     let spec = |(index, port): (usize, &signature::Port)| {
         let mut spec = port.spec.clone();
-        if let (false, Some(shape)) = (port.has_shape, seen.and_then(|shapes| shapes.get(index))) {
+        if let (false, Some(shape)) = (port.has_shape, findings.shapes.as_ref().and_then(|shapes| shapes.get(index))) {
             spec.axes = shape.iter().map(|_| Axis::Symbol("".into())).collect();
+        }
+        if let (true, Some(first @ Axis::Fixed(_))) = (findings.batching.is_ok(), spec.axes.first_mut()) {
+            *first = Axis::Symbol("".into());
         }
         spec
     };

@@ -140,7 +140,7 @@ struct Probe<'a> {
 impl Probe<'_> {
     fn find(&mut self) -> Findings {
         let mut findings = Findings {
-            batching: shares_rows(self.signature),
+            batching: shares_rows(self.signature).map_err(|why| why + &suspicion(self.subject.clues)),
             accepted: None,
             shapes: None,
             batch: None,
@@ -267,7 +267,8 @@ impl Probe<'_> {
     }
 }
 
-/// Whether the first axes of all inputs and outputs may count rows, by what the model says; else why not.
+/// Whether the first axes of all inputs and outputs may count rows, by what the model says; else why not. Exporters
+/// declare outputs of one row where they mean one of each row: there runs decide.
 pub(crate) fn shares_rows(signature: &Signature) -> Result<(), String> {
     let inputs = signature.inputs.iter().filter(|port| !port.spec.optional).map(|port| ("input", port));
     let outputs = signature.outputs.iter().filter(|port| port.has_shape).map(|port| ("output", port));
@@ -278,6 +279,7 @@ pub(crate) fn shares_rows(signature: &Signature) -> Result<(), String> {
         let name = &port.spec.name;
         match port.spec.axes.first() {
             Some(Axis::Symbol(_)) => {}
+            Some(Axis::Fixed(1)) if word == "output" => {}
             Some(Axis::Fixed(size)) => return Err(format!("first axis of {word} '{name}' is fixed at {size}")),
             None => return Err(format!("{word} '{name}' is a scalar")),
         }

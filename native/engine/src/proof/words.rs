@@ -1,6 +1,6 @@
 //! What a proof says.
 
-use super::Worst;
+use super::{Magnified, Worst};
 use crate::probe::suspicion;
 use crate::scan::Clues;
 
@@ -31,7 +31,7 @@ pub(super) fn nothing_proved(limit: &str) -> String {
 }
 
 /// What was compared, and how near the answers were.
-pub(super) fn proved(sizes: &[u32], worst: Worst, magnified: Option<(f64, &str)>, limit: Option<&str>) -> String {
+pub(super) fn proved(sizes: &[u32], worst: Worst, magnified: Option<Magnified>, limit: Option<&str>) -> String {
     let mut text = match sizes {
         [] => "batches have one row".to_owned(),
         sizes => format!("rows alone and in batches of {}, among zeros, large values and copies, answer ", list(sizes)),
@@ -44,11 +44,10 @@ pub(super) fn proved(sizes: &[u32], worst: Worst, magnified: Option<(f64, &str)>
     } else if !sizes.is_empty() {
         text += "the same";
     }
-    if let Some((share, row)) = magnified {
+    if let Some(Magnified { share, row, .. }) = magnified {
         text += &format!("; the model magnifies rounding in {row}");
-        if share > 0.0 {
-            text += &format!(" to {}", number(share));
-        }
+        text +=
+            &if share.is_finite() { format!(" to {}", number(share)) } else { ", where answers are tied".to_owned() };
     }
     if let (Some(limit), Some(rows)) = (limit, sizes.last()) {
         text += &format!("; {limit} after {rows} rows");

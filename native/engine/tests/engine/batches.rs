@@ -80,7 +80,7 @@ fn rows_that_do_not_come_back_fail_the_batch_but_not_the_request_alone() {
 fn what_cannot_share_a_run_does_not() {
     let table = [
         ("doubled", "1 made-up rows gave output 'y' the shape [2,3]"),
-        ("total", "first axis of output 'y' is fixed at 1"),
+        ("total", "made-up rows gave output 'y' the shape [1,1]; the graph has ReduceSum over all axes"),
         ("picky", "no made-up input ran"),
         ("outer", "made-up rows gave output 'y' the shape"),
         ("fixed", "first axis of input 'x' is fixed at 2"),

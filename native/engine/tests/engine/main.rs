@@ -3,6 +3,7 @@
 mod batches;
 mod lanes;
 mod loads;
+mod proofs;
 mod ragged;
 mod rig;
 mod values;

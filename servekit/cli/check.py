@@ -15,7 +15,7 @@ from servekit.config.crossing import config_json
 from servekit.config.effective import Effective, Line, Machine, resolve
 from servekit.config.schema import Config
 from servekit.errors import ExitCode, LoadError, native_errors
-from servekit.repository import Model, Repository
+from servekit.repository import Model
 from servekit.repository import resolve as find_models
 from servekit.sizes import sized
 from servekit.snapshot import CorePlan, ModelFigures, TensorContract, with_defaults
@@ -77,10 +77,10 @@ def command(
     repository = find_models(config, paths, model_name)
     effective = resolve(config.limits, Machine.here(), repository.models)
     findings = [check_model(config, effective, model) for model in repository.models]
+    passed_over = (*repository.warnings, *profiles.resolve(config.batching.profiles).warnings)
     if as_json:
-        click.echo(json.dumps(_document(repository, effective, findings), indent=2))
+        click.echo(json.dumps(_document(effective, findings, passed_over), indent=2))
     else:
-        passed_over = (*repository.warnings, *profiles.resolve(config.batching.profiles).warnings)
         models = [line for finding in findings for line in (*_model_report(finding, is_profiled=is_profiled), "")]
         click.echo("\n".join([*models, *_report(effective, findings, passed_over)]))
     if any(finding.figures is None for finding in findings):
@@ -102,10 +102,10 @@ def check_model(config: Config, effective: Effective, model: Model) -> Finding:
     return Finding(model, figures, plan, run_ms_max, tuple(found))
 
 
-def _document(repository: Repository, effective: Effective, findings: list[Finding]) -> dict[str, Any]:
+def _document(effective: Effective, findings: list[Finding], passed_over: tuple[str, ...]) -> dict[str, Any]:
     return {
         "models": [finding.as_json() for finding in findings],
-        "passed_over": list(repository.warnings),
+        "passed_over": passed_over,
         "cores": next((finding.plan for finding in findings if finding.plan), None),
         "limits": effective.limits.model_dump(),
         "arithmetic": [line._asdict() for line in effective.lines],

@@ -19,8 +19,9 @@ mod window;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use admission::Hope;
 use backlog::Backlog;
-use classes::{Active, Classes, Sorting};
+use classes::{Active, Classes, Place, Sorting};
 use demand::Demand;
 use filling::Filling;
 use lanes::{Lanes, Running};
@@ -81,6 +82,8 @@ pub struct Batcher {
     is_held: bool,
     /// Since the last batch somebody came who could run at once: somebody is to run, whatever is expected of it.
     is_due: bool,
+    /// The last newcomer that was not hopeless, as long as lanes and estimates are as they were.
+    hope: Option<Hope>,
     /// When classes that are not asked for are to be looked through.
     pruning_at: Option<Instant>,
     /// Requests whose callers left since the last sweep, and their bytes.
@@ -108,6 +111,7 @@ impl Batcher {
             waste: Waste::default(),
             is_held: false,
             is_due: false,
+            hope: None,
             pruning_at: None,
             left_requests: 0,
             left_bytes: 0,
@@ -130,10 +134,13 @@ impl Batcher {
         let sorting = Sorting { is_batched: self.policy.batched, ragged: self.policy.ragged.as_deref() };
         let place = self.classes.place(&pending, sorting);
         let due = self.due(&pending);
-        if let Err(refusal) = self.predict(&pending, place, now) {
+        if self.could_run_at_once() {
+            self.is_due = true;
+        } else if self.is_estimating()
+            && let Err(refusal) = self.predict(&pending, place, now)
+        {
             return Err(Box::new(Refused { pending, refusal }));
         }
-        self.is_due |= self.could_run_at_once();
         let item = Item::whole(pending);
         self.backlog.add(tier, &item);
         self.classes.insert(place, tier, due, item);
@@ -152,13 +159,15 @@ impl Batcher {
         batch.clear();
         self.sweep_where_worth(64);
         self.prune_all(now, answers);
+        if let Some(next) = self.take_sole(now, batch) {
+            return next;
+        }
         while let Some(first) = self.first {
             let is_changed = self.prune(first.class, now, answers);
             let plan = if is_changed { None } else { self.plan(first, now) };
             if let Some(plan) = plan {
                 if let Some(until) = self.held(&plan, now) {
-                    self.is_held = true;
-                    return Next::WaitUntil(until);
+                    return self.wait(until);
                 }
                 self.form(&plan, now, batch, answers);
             }
@@ -174,6 +183,7 @@ impl Batcher {
 
     /// Learns from a batch that has run: how long runs take, and whether batches must be smaller.
     pub fn ran(&mut self, report: &Report, _now: Instant) {
+        self.hope = None;
         let running = self.lanes.end(report.run);
         // A run that failed may have ended anywhere.
         for run in report.runs.iter().filter(|run| run.requests > 0) {
@@ -211,13 +221,10 @@ impl Batcher {
     pub fn close(&mut self, refusal: &Refusal, answers: &mut Answers) {
         let backlog = &mut self.backlog;
         self.classes.each_mut(|class| {
-            class.requests = 0;
-            for (tier, queue) in class.queues_mut() {
-                for item in queue.drain() {
-                    backlog.subtract(tier, &item);
-                    item.answer(Err(refusal.clone()), answers);
-                }
-            }
+            class.empty(|tier, item| {
+                backlog.subtract(tier, &item);
+                item.answer(Err(refusal.clone()), answers);
+            });
         });
         self.left_requests = 0;
         self.left_bytes = 0;
@@ -248,7 +255,7 @@ impl Batcher {
     pub fn laxity(&self, now: Instant) -> Option<i64> {
         let first = self.first?;
         let bucket = self.classes.slots()[first.class].head(first.tier)?.1;
-        let latency = self.classes.latency(classes::Place { class: first.class, bucket });
+        let latency = self.classes.latency(Place { class: first.class, bucket });
         let rows = u32::try_from(self.backlog.queued().rows).unwrap_or(u32::MAX).clamp(1, self.weight_max());
         let due = self.head()?.deadline();
         let ends_at = now + self.policy.egress + latency.cautious(rows);
@@ -284,9 +291,12 @@ impl Batcher {
     /// What a request is ordered by.
     fn due(&self, pending: &Pending) -> Instant {
         if self.policy.target.is_zero() {
-            return pending.arrived_at;
+            pending.arrived_at
+        } else if self.policy.egress.is_zero() {
+            pending.deadline
+        } else {
+            pending.deadline.checked_sub(self.policy.egress).unwrap_or(pending.deadline)
         }
-        pending.deadline.checked_sub(self.policy.egress).unwrap_or(pending.deadline)
     }
 
     fn find_first(&mut self) {
@@ -325,34 +335,61 @@ impl Batcher {
             return;
         }
         self.shares.dispatched(&taken, self.backlog.waiting(), rows_max);
-        let is_alone = !self.policy.batched || batch.items.first().is_some_and(Item::is_alone);
         batch.dispatch = match () {
-            () if is_alone => Dispatch::Alone,
             () if is_full => Dispatch::Full,
             () if plan.is_bound => Dispatch::Window,
-            () if self.is_held => Dispatch::Held,
             () => Dispatch::Idle,
         };
-        self.is_held = false;
-        self.is_due = false;
-        self.depart(plan.class, longest, now, batch);
+        self.depart(Place { class: plan.class, bucket: longest }, now, batch);
     }
 
-    /// Counts a batch that leaves.
-    fn depart(&mut self, class: usize, bucket: usize, now: Instant, batch: &mut Batch) {
-        let latency = self.classes.latency(classes::Place { class, bucket });
+    /// Takes the only request that waits: a quiet model's usual case, in which there is nothing to weigh. `None` where
+    /// there are others, or this one needs a closer look.
+    fn take_sole(&mut self, now: Instant, batch: &mut Batch) -> Option<Next> {
+        let first = self.first.filter(|_| self.backlog.queued().requests == 1)?;
+        let Active { class, tier, .. } = first;
+        let (_, bucket) = self.classes.slots()[class].head(tier)?;
+        let place = Place { class, bucket };
+        let entry = self.classes.slots()[class].buckets[bucket].tiers[tier].front()?;
+        let (rows, rows_max) = (entry.item.row_count(), self.rows_max());
+        let is_oversize = self.policy.batched && (rows > rows_max || entry.item.bytes() > self.policy.bytes_max);
+        if is_oversize || self.fate(place, tier, now).is_some() {
+            return None;
+        }
+        if let Some(until) = self.hold(self.classes.latency(place), entry, now) {
+            return Some(self.wait(until));
+        }
+        batch.push(self.pop(class, bucket, tier)?);
+        batch.dispatch = if rows == rows_max { Dispatch::Full } else { Dispatch::Idle };
+        self.classes.settle(class);
+        self.first = None;
+        self.shares.forget();
+        self.depart(place, now, batch);
+        Some(Next::Run)
+    }
+
+    fn wait(&mut self, until: Instant) -> Next {
+        self.is_held = true;
+        Next::WaitUntil(until)
+    }
+
+    /// Counts a batch that leaves. `longest` is the last bucket that it has rows of.
+    fn depart(&mut self, longest: Place, now: Instant, batch: &mut Batch) {
+        if !self.policy.batched || batch.items.first().is_some_and(Item::is_alone) {
+            batch.dispatch = Dispatch::Alone;
+        } else if self.is_held && batch.dispatch == Dispatch::Idle {
+            batch.dispatch = Dispatch::Held;
+        }
+        self.is_held = false;
+        self.is_due = false;
+        self.hope = None;
+        let latency = self.classes.latency(longest);
         let ends_at = now + latency.expected(if self.policy.batched { batch.rows } else { 1 });
-        let slot = &self.classes.slots()[class];
-        let (generation, edge) = (slot.generation, slot.buckets[bucket].edge);
-        batch.run = self.lanes.start(Running { class, generation, edge, ends_at });
+        let class = &self.classes.slots()[longest.class];
+        let (generation, edge) = (class.generation, class.buckets[longest.bucket].edge);
+        batch.run = self.lanes.start(Running { class: longest.class, generation, edge, ends_at });
         if let Some(ragged) = self.policy.ragged.as_ref().filter(|_| edge > 0) {
-            let (mut useful, mut longest) = (0, 0);
-            for item in &batch.items {
-                let length = ragged.length(item.inputs());
-                useful += length * u64::from(item.row_count());
-                longest = longest.max(length);
-            }
-            self.waste.add(u64::from(batch.rows), useful, longest);
+            self.waste.add(batch, ragged);
         }
     }
 
@@ -371,18 +408,13 @@ impl Batcher {
     fn sweep(&mut self) {
         let backlog = &mut self.backlog;
         self.classes.each_mut(|class| {
-            let mut dropped = 0;
-            for (tier, queue) in class.queues_mut() {
-                queue.retain(|item| {
-                    let is_waiting = item.is_waiting();
-                    if !is_waiting {
-                        backlog.subtract(tier, item);
-                        dropped += 1;
-                    }
-                    is_waiting
-                });
-            }
-            class.requests -= dropped;
+            class.retain(|tier, item| {
+                let is_waiting = item.is_waiting();
+                if !is_waiting {
+                    backlog.subtract(tier, item);
+                }
+                is_waiting
+            });
         });
         self.left_requests = 0;
         self.left_bytes = 0;

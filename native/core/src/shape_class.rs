@@ -76,8 +76,10 @@ pub(crate) struct ShapeClass {
     pub(crate) generation: u32,
     /// By length, ascending; never empty.
     pub(crate) buckets: Vec<Bucket>,
-    /// In all of its queues.
-    pub(crate) requests: usize,
+    /// Requests in its queues, by priority.
+    requests: [u32; Policy::PRIORITIES_MAX],
+    /// One bit for each priority of which requests wait.
+    waiting: u8,
     /// Its place in the list of those in which requests wait.
     pub(crate) active: Option<usize>,
     /// It is in the list of those that ran empty, though it may have filled again.
@@ -86,7 +88,34 @@ pub(crate) struct ShapeClass {
 
 impl ShapeClass {
     pub(crate) fn new(key: ClassKey, generation: u32) -> Self {
-        Self { key, generation, buckets: Vec::with_capacity(1), requests: 0, active: None, is_listed: false }
+        Self {
+            key,
+            generation,
+            buckets: Vec::with_capacity(1),
+            requests: [0; Policy::PRIORITIES_MAX],
+            waiting: 0,
+            active: None,
+            is_listed: false,
+        }
+    }
+
+    /// Counts a request that was put into one of its queues.
+    pub(crate) fn added(&mut self, tier: usize) {
+        self.requests[tier] += 1;
+        self.waiting |= 1 << tier;
+    }
+
+    /// Counts a request that has left one of its queues.
+    pub(crate) fn removed(&mut self, tier: usize) {
+        self.requests[tier] -= 1;
+        if self.requests[tier] == 0 {
+            self.waiting &= !(1 << tier);
+        }
+    }
+
+    /// One bit for each priority of which requests wait.
+    pub(crate) fn waiting(&self) -> u8 {
+        self.waiting
     }
 
     /// The most urgent request of this tier: when it is due, and the place of its bucket.
@@ -97,7 +126,7 @@ impl ShapeClass {
     /// The most urgent request of this tier among buckets.
     pub(crate) fn head_of(&self, tier: usize, buckets: Range<usize>) -> Option<(Instant, usize)> {
         let due = |place: usize| Some((self.buckets[place].tiers[tier].front()?.due, place));
-        buckets.filter_map(due).min()
+        if buckets.len() == 1 { due(buckets.start) } else { buckets.filter_map(due).min() }
     }
 
     /// Buckets that have a surface of their own.
@@ -110,9 +139,28 @@ impl ShapeClass {
         self.buckets.binary_search_by_key(&edge, |bucket| bucket.edge).ok()
     }
 
-    /// All of its queues, with their priority.
-    pub(crate) fn queues_mut(&mut self) -> impl Iterator<Item = (usize, &mut Queue)> {
-        self.buckets.iter_mut().flat_map(|bucket| bucket.tiers.iter_mut().enumerate())
+    /// Takes everything out.
+    pub(crate) fn empty(&mut self, mut give: impl FnMut(usize, Item)) {
+        for bucket in &mut self.buckets {
+            for (tier, queue) in bucket.tiers.iter_mut().enumerate() {
+                queue.drain().for_each(|item| give(tier, item));
+            }
+        }
+        self.requests = [0; Policy::PRIORITIES_MAX];
+        self.waiting = 0;
+    }
+
+    /// Takes out those for which this is not so.
+    pub(crate) fn retain(&mut self, mut keeps: impl FnMut(usize, &Item) -> bool) {
+        self.requests = [0; Policy::PRIORITIES_MAX];
+        self.waiting = 0;
+        for bucket in &mut self.buckets {
+            for (tier, queue) in bucket.tiers.iter_mut().enumerate() {
+                queue.retain(|item| keeps(tier, item));
+                self.requests[tier] += queue.len() as u32;
+                self.waiting |= u8::from(!queue.is_empty()) << tier;
+            }
+        }
     }
 
     /// How many of the first item's rows fit into this many rows and bytes: all of them, some, or none.

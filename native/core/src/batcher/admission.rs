@@ -70,16 +70,19 @@ impl Batcher {
 
     /// Refuses what could not be answered in time, as far as can be told.
     pub(super) fn predict(&mut self, pending: &Pending, place: Place, now: Instant) -> Result<(), Refusal> {
-        if !self.is_predicting() {
+        let tier = Policy::class(pending.priority);
+        let hope = Hope { now, place, rows: pending.rows, deadline: pending.deadline };
+        if self.hope.is_some_and(|known| known.covers(&hope)) {
             return Ok(());
         }
-        let tier = Policy::class(pending.priority);
         let latency = self.classes.latency(place);
         let wait = self.forecast(tier, pending.rows, latency, now) + self.policy.egress;
-        let allowed = pending.deadline.saturating_duration_since(now);
-        if wait <= allowed {
+        if now + wait <= pending.deadline {
+            // What waits makes no difference to the hopeless.
+            self.hope = Some(hope).filter(|_| !self.is_failing_fast());
             return Ok(());
         }
+        let allowed = pending.deadline.saturating_duration_since(now);
         let refusal = overloaded(&self.model, wait, allowed, self.drain(tier, latency, now));
         self.shedding.shed(Shed::Arrival, 1);
         Err(refusal)
@@ -103,7 +106,10 @@ impl Batcher {
     pub(super) fn prune(&mut self, class: usize, now: Instant, answers: &mut Answers) -> bool {
         let mut is_changed = false;
         for bucket in 0..self.classes.slots()[class].buckets.len() {
-            for tier in 0..Policy::PRIORITIES_MAX {
+            let mut tiers = self.classes.slots()[class].waiting();
+            while tiers != 0 {
+                let tier = tiers.trailing_zeros() as usize;
+                tiers &= tiers - 1;
                 while let Some(fate) = self.fate(Place { class, bucket }, tier, now) {
                     is_changed = true;
                     let Some(item) = self.pop(class, bucket, tier) else { break };
@@ -134,7 +140,7 @@ impl Batcher {
     }
 
     /// Why the first request of a queue is not to be run, if it is not.
-    fn fate(&self, place: Place, tier: usize, now: Instant) -> Option<Fate> {
+    pub(super) fn fate(&self, place: Place, tier: usize, now: Instant) -> Option<Fate> {
         let front = self.classes.slots()[place.class].buckets[place.bucket].tiers[tier].front()?;
         if !front.item.is_waiting() {
             return Some(Fate::Left);
@@ -150,10 +156,11 @@ impl Batcher {
         (may_miss && is_miss()).then_some(Fate::Shed(Shed::Miss))
     }
 
-    fn pop(&mut self, class: usize, bucket: usize, tier: usize) -> Option<Item> {
+    /// Takes the first request out of a queue.
+    pub(super) fn pop(&mut self, class: usize, bucket: usize, tier: usize) -> Option<Item> {
         let class = self.classes.slot_mut(class);
         let item = class.buckets[bucket].tiers[tier].pop_front()?.item;
-        class.requests -= 1;
+        class.removed(tier);
         self.backlog.subtract(tier, &item);
         Some(item)
     }
@@ -187,8 +194,9 @@ impl Batcher {
     /// How long until a newcomer of these rows has run.
     fn forecast(&self, tier: usize, rows: u32, latency: &Latency, now: Instant) -> Duration {
         if !self.is_failing_fast() {
+            let run = self.run_time(latency, rows);
             let remaining = self.lanes.remaining(self.policy.lanes, now);
-            return remaining.mul_f64(REMAINING) + self.run_time(latency, rows);
+            return if remaining.is_zero() { run } else { remaining.mul_f64(REMAINING) + run };
         }
         let rows_max = self.weight_max();
         let waiting = self.backlog.before(tier, self.policy.batched);
@@ -246,9 +254,25 @@ impl Batcher {
     }
 }
 
+/// A newcomer that was not hopeless: neither are others that came at the same time with no more rows and no less time.
+/// What a shard took in during one tick arrived at one time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hope {
+    now: Instant,
+    place: Place,
+    rows: u32,
+    deadline: Instant,
+}
+
+impl Hope {
+    fn covers(&self, other: &Self) -> bool {
+        self.now == other.now && self.deadline <= other.deadline && self.rows >= other.rows && self.place == other.place
+    }
+}
+
 /// What becomes of a request that is not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     /// Nobody waits for it.
     Left,
     /// It is answered.

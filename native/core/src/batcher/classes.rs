@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::lanes::Running;
 use super::ragged;
 use crate::shape_class::{Bucket, ClassKey, ShapeClass, has_key, write_key};
-use crate::{Item, Latency, Pending, Policy, Ragged};
+use crate::{Item, Latency, Pending, Ragged};
 
 /// Classes that are remembered while they are empty, with what was learned about them.
 const KEPT_MAX: usize = 64;
@@ -107,6 +107,11 @@ impl Classes {
 
     /// The class with the most urgent request of this priority, the highest that waits or one that is owed its share.
     pub(crate) fn first(&self, tier: usize) -> Option<Active> {
+        if let [only] = self.active.as_slice()
+            && only.tier == tier
+        {
+            return Some(*only);
+        }
         let shown = self.active.iter().filter(|active| active.tier == tier).min_by_key(|active| active.due);
         let behind = |class: usize| Some(Active { class, tier, due: self.slots[class].head(tier)?.0 });
         shown
@@ -141,7 +146,7 @@ impl Classes {
     pub(crate) fn insert(&mut self, place: Place, tier: usize, due: Instant, item: Item) {
         let class = &mut self.slots[place.class];
         class.buckets[place.bucket].tiers[tier].insert(due, item);
-        class.requests += 1;
+        class.added(tier);
         match class.active.map(|index| &mut self.active[index]) {
             None => {
                 class.active = Some(self.active.len());
@@ -156,7 +161,10 @@ impl Classes {
     pub(crate) fn settle(&mut self, slot: usize) {
         let class = &mut self.slots[slot];
         let Some(index) = class.active else { return };
-        if let Some((tier, due)) = (0..Policy::PRIORITIES_MAX).find_map(|tier| Some((tier, class.head(tier)?.0))) {
+        let tier = class.waiting().trailing_zeros() as usize;
+        if class.waiting() != 0
+            && let Some((due, _)) = class.head(tier)
+        {
             self.active[index] = Active { class: slot, tier, due };
             return;
         }
@@ -235,7 +243,7 @@ impl Classes {
     fn vacant(&mut self) -> Option<usize> {
         while let Some(slot) = self.idle.pop_front() {
             self.slots[slot].is_listed = false;
-            if self.slots[slot].requests == 0 {
+            if self.slots[slot].waiting() == 0 {
                 return Some(slot);
             }
         }
@@ -245,6 +253,11 @@ impl Classes {
     /// The place of the bucket for this edge within a class.
     fn bucket(&mut self, class: usize, edge: u64, pending: &Pending) -> usize {
         let buckets = &mut self.slots[class].buckets;
+        if let [only] = buckets.as_slice()
+            && only.edge == edge
+        {
+            return 0;
+        }
         let place = match buckets.binary_search_by_key(&edge, |bucket| bucket.edge) {
             Ok(place) => return place,
             Err(place) => place,

@@ -166,7 +166,7 @@ impl Filling<'_> {
         if fitting < rows {
             let (front, rest) = item.take_front(fitting, self.policy.answer_bytes_max);
             self.backlog.add(tier, &rest);
-            self.classes.slot_mut(plan.class).requests += 1;
+            self.classes.slot_mut(plan.class).added(tier);
             queue.push_front(due, rest);
             self.batch.push(front);
             self.is_full |= rows_max == self.rows_max;
@@ -195,7 +195,7 @@ impl Filling<'_> {
     fn remove(&mut self, queue: &mut Queue, class: usize, tier: usize) -> Option<Item> {
         let item = queue.pop_front()?.item;
         self.backlog.subtract(tier, &item);
-        self.classes.slot_mut(class).requests -= 1;
+        self.classes.slot_mut(class).removed(tier);
         Some(item)
     }
 

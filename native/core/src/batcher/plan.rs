@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::Batcher;
 use super::classes::{Active, Place};
 use super::hold::Holding;
+use super::queue::Entry;
 use super::ragged::Mixing;
 use super::window::{View, Window};
 use crate::Latency;
@@ -62,23 +63,29 @@ impl Batcher {
 
     /// Until when this batch is held, if it is.
     pub(super) fn held(&self, plan: &Plan, now: Instant) -> Option<Instant> {
+        let is_small = !plan.is_bound && plan.shed == 0;
+        let head = self.classes.slots()[plan.class].buckets[plan.bucket].tiers[plan.tier].front()?;
+        if is_small { self.hold(self.classes.latency(plan.longest()), head, now) } else { None }
+    }
+
+    /// Until when a batch of all that waits is held, this request being the most urgent.
+    pub(super) fn hold(&self, latency: &Latency, head: &Entry, now: Instant) -> Option<Instant> {
         let policy = &self.policy;
         let may_hold = policy.lanes >= 2 && policy.batched && self.is_estimating() && self.classes.active_count() == 1;
         let rows = u32::try_from(self.backlog.queued().rows).unwrap_or(u32::MAX);
-        if !may_hold || plan.is_bound || plan.shed > 0 || rows >= self.rows_max() {
+        if !may_hold || rows >= self.rows_max() || head.item.is_alone() {
             return None;
         }
-        let head = self.classes.slots()[plan.class].buckets[plan.bucket].tiers[plan.tier].front()?;
         let holding = Holding {
-            latency: self.classes.latency(plan.longest()),
+            latency,
             rows,
-            due: plan.due,
+            due: head.due,
             arrived_at: head.item.arrived_at(),
             last_arrival: self.demand.last()?,
             rows_per_s: self.demand.rows_per_s(),
             lanes: policy.lanes,
         };
-        holding.until().filter(|until| *until > now && !head.item.is_alone())
+        holding.until().filter(|until| *until > now)
     }
 
     /// Whether more rows are asked for, by this class and those before it, than all lanes can run in time.

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::Latency;
 use crate::shape_class::{Bucket, ShapeClass};
+use crate::{Batch, Latency, Ragged};
 
 /// Lengths that one class tells apart.
 pub(crate) const BUCKETS_MAX: usize = 24;
@@ -59,8 +59,15 @@ pub(crate) struct Waste {
 }
 
 impl Waste {
-    /// Counts a batch by its rows, the positions they fill, and its longest length.
-    pub(crate) fn add(&mut self, rows: u64, useful: u64, longest: u64) {
+    /// Counts a batch.
+    pub(crate) fn add(&mut self, batch: &Batch, ragged: &Ragged) {
+        let (mut useful, mut longest) = (0, 0);
+        for item in &batch.items {
+            let length = ragged.length(item.inputs());
+            useful += length * u64::from(item.row_count());
+            longest = longest.max(length);
+        }
+        let rows = u64::from(batch.rows);
         let padded = (rows * longest).saturating_sub(useful);
         self.counted.useful += useful;
         self.counted.padded += padded;

@@ -16,11 +16,13 @@ pub(crate) struct Shares {
 impl Shares {
     /// Counts the rows of a batch by class; `waiting` has a bit for each class in which requests are left.
     pub(crate) fn dispatched(&mut self, taken: &[u32; Policy::PRIORITIES_MAX], waiting: u8, rows_max: u32) {
-        let served = taken.iter().enumerate().fold(0, |bits, (tier, rows)| bits | u8::from(*rows > 0) << tier);
-        if (waiting | served).count_ones() < 2 && !self.is_owing {
+        let rows = taken.iter().sum::<u32>();
+        // Nobody but the one that was served has work.
+        let is_sole = waiting & waiting.wrapping_sub(1) == 0 && taken[waiting.trailing_zeros() as usize % 8] == rows;
+        if (waiting == 0 || is_sole) && !self.is_owing {
             return;
         }
-        let share = SHARE_MIN * taken.iter().sum::<u32>() as f32;
+        let share = SHARE_MIN * rows as f32;
         self.is_owing = false;
         for (tier, owed) in self.owed.iter_mut().enumerate() {
             let is_waiting = waiting & (1 << tier) != 0;
@@ -28,6 +30,13 @@ impl Shares {
             let due = (*owed + share - taken[tier] as f32).clamp(0.0, rows_max as f32);
             *owed = if is_waiting { due } else { 0.0 };
             self.is_owing |= *owed > 0.0;
+        }
+    }
+
+    /// Nobody waits, so nobody is owed anything.
+    pub(crate) fn forget(&mut self) {
+        if self.is_owing {
+            *self = Self::default();
         }
     }
 

@@ -67,9 +67,9 @@ pub(crate) struct Shedding {
     tenths: [Tenth; 10],
     /// Sums over the tenths.
     recent: Tenth,
-    /// The tenth in use, and when it began.
+    /// The tenth in use, and when it ends.
     place: usize,
-    began_at: Option<Instant>,
+    ends_at: Option<Instant>,
     /// More than one in twenty was shed, and since then not less than one in a hundred.
     is_failing_fast: bool,
 }
@@ -81,7 +81,7 @@ impl Shedding {
             tenths: [Tenth::default(); 10],
             recent: Tenth::default(),
             place: 0,
-            began_at: None,
+            ends_at: None,
             is_failing_fast: false,
         }
     }
@@ -119,19 +119,19 @@ impl Shedding {
     /// Forgets tenths that are older than a second.
     fn advance(&mut self, now: Instant) {
         const TENTH: Duration = Duration::from_millis(100);
-        let began_at = *self.began_at.get_or_insert(now);
-        let passed = now.saturating_duration_since(began_at);
-        if passed < TENTH {
+        let ends_at = *self.ends_at.get_or_insert(now + TENTH);
+        if now < ends_at {
             return;
         }
-        let tenths = (passed.as_millis() / TENTH.as_millis()) as u32;
+        let passed = now.saturating_duration_since(ends_at);
+        let tenths = 1 + (passed.as_millis() / TENTH.as_millis()) as u32;
         for _ in 0..tenths.min(self.tenths.len() as u32) {
             self.place = (self.place + 1) % self.tenths.len();
             let old = std::mem::take(&mut self.tenths[self.place]);
             self.recent.offered -= old.offered;
             self.recent.shed -= old.shed;
         }
-        self.began_at = Some(began_at + TENTH * tenths);
+        self.ends_at = Some(ends_at + TENTH * tenths);
         self.is_failing_fast &= self.recent.shed * 100 >= self.recent.offered.max(1);
     }
 }

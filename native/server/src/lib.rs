@@ -8,6 +8,7 @@
 mod config;
 mod dialect;
 mod encoding;
+mod estimates;
 mod intent;
 mod jitter;
 mod json;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use servekit_core::{Model, ModelCounters, ModelKey, Outlook, Policy, Quota, Reason, Refusal, ShardCounters, quoted};
 
 use crate::dialect::Letterhead;
+use crate::estimates::Estimates;
 
 /// A model version that is ready to be served.
 pub struct Served {
@@ -40,11 +41,6 @@ pub struct Served {
 }
 
 impl Served {
-    /// Classes that requests may have.
-    pub(crate) fn levels(&self) -> u8 {
-        u8::try_from(self.targets.len()).unwrap_or(u8::MAX).max(1)
-    }
-
     /// How long a request of this class may take that brings no deadline.
     pub(crate) fn target(&self, priority: u8) -> Duration {
         self.targets.get(usize::from(priority)).or(self.targets.last()).copied().unwrap_or_default()
@@ -116,6 +112,8 @@ pub(crate) struct Version {
     pub outlook: Outlook,
     /// Since when it counts.
     pub served_since: Instant,
+    /// What its queues reckon with.
+    pub estimates: Estimates,
     /// Shards that may still send requests to it.
     pub shards: AtomicUsize,
     /// One per shard and then one per runner, each written by that thread alone.
@@ -135,10 +133,19 @@ impl Version {
             bytes: Quota::new(bytes_max, Self::BYTES_BLOCK),
             queued: AtomicUsize::new(0),
             outlook: Outlook::new(Instant::now()),
+            // Each thread that counts may have a queue of its own.
+            estimates: Estimates::new(threads.len()),
             served_since: Instant::now(),
             shards: AtomicUsize::new(0),
             counters: threads.iter().map(ModelCounters::new).collect(),
         }
+    }
+}
+
+impl Version {
+    /// What its queues reckon with, for people; null before the first batch.
+    pub(crate) fn estimate(&self) -> serde_json::Value {
+        self.estimates.merged().and_then(|merged| serde_json::to_value(merged).ok()).unwrap_or_default()
     }
 }
 

@@ -6,10 +6,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use servekit_core::{
-    Answers, Batch, Dispatch, Executor, ModelKey, Next, Outcome, Pending, Queued, Reason, Refusal, Refused, Report,
-    Scheduler, execute,
+    Answers, Batch, Dispatch, Executor, ModelKey, Next, Outcome, Padding, Pending, Queued, Reason, Refusal, Refused,
+    Report, Scheduler, ShedCounts, execute,
 };
 
+use crate::estimates::ESTIMATE_INTERVAL;
 use crate::listing::Version;
 
 /// What runners pull from. One lock guards it all: it is held for as long as it takes to put requests in or to take a
@@ -38,9 +39,22 @@ struct Queue {
     /// Lanes that nobody uses; the one used last is used next, as its buffers are warm. `None` stands for a lane that
     /// broke: whoever takes it makes another.
     lanes: Vec<Option<Box<dyn Executor>>>,
+    /// When its estimate was written down last.
+    estimated_at: Option<Instant>,
     /// Goes once no shard sends to it, it is empty and all its lanes are back.
     is_closing: bool,
 }
+
+/// Something that a runner counts.
+pub(crate) enum Told<'a> {
+    /// A batch has run.
+    Ran(Dispatch, &'a Report),
+    /// Requests were given up without a run, and lengths were mixed, since this was told last.
+    Gave(ShedCounts, Padding),
+}
+
+/// Takes what is to be counted of a model.
+pub(crate) type Count<'a> = &'a mut dyn FnMut(&Version, Told<'_>);
 
 /// A batch's model, and the lane it runs on.
 struct Turn {
@@ -60,8 +74,7 @@ impl Pool {
     pub(crate) fn new(requests_max: u64, cores: usize) -> Self {
         let requests_max = usize::try_from(requests_max).unwrap_or(usize::MAX);
         let scheduler = Scheduler::new(requests_max, u32::try_from(cores).unwrap_or(u32::MAX));
-        let state =
-            State { scheduler, queues: Vec::new(), sleeping: 0, timed: 0, rings: 0, is_stopping: false };
+        let state = State { scheduler, queues: Vec::new(), sleeping: 0, timed: 0, rings: 0, is_stopping: false };
         Self { state: Mutex::new(state), bell: Condvar::new() }
     }
 
@@ -73,7 +86,7 @@ impl Pool {
         let served = &version.served;
         let lanes: Result<Vec<_>, Refusal> =
             (0..served.policy.lanes.max(1)).map(|_| served.model.executor().map(Some)).collect();
-        let queue = Queue { version: Arc::clone(version), lanes: lanes?, is_closing: false };
+        let queue = Queue { version: Arc::clone(version), lanes: lanes?, estimated_at: None, is_closing: false };
         let mut state = self.lock();
         state.scheduler.add(version.key, &*served.name, served.policy.clone());
         let place = state.queues.partition_point(|queue| queue.version.key < version.key);
@@ -147,10 +160,10 @@ impl Pool {
         self.bell.notify_all();
     }
 
-    /// The life of a runner: pulls batches and runs them until the pool stops. `ran` is told of every batch.
-    pub(crate) fn run(&self, ran: &mut dyn FnMut(&Version, Dispatch, &Report)) {
+    /// The life of a runner: pulls batches and runs them until the pool stops.
+    pub(crate) fn run(&self, count: Count<'_>) {
         let (mut batch, mut answers) = (Batch::default(), Answers::default());
-        while let Some(Turn { version, lane }) = self.next(&mut batch, &mut answers) {
+        while let Some(Turn { version, lane }) = self.next(&mut batch, &mut answers, count) {
             // Expired requests were answered while the batch was formed; they do not wait for its end.
             answers.send();
             match lane.map_or_else(|| version.served.model.executor(), Ok) {
@@ -158,7 +171,7 @@ impl Pool {
                     let dispatch = batch.dispatch;
                     let contract = version.served.model.contract();
                     let report = execute(&mut *lane, contract, &mut batch, &Instant::now, &mut answers);
-                    ran(&version, dispatch, &report);
+                    count(&version, Told::Ran(dispatch, &report));
                     answers.send();
                     let lane = (report.outcome != Outcome::Lost).then_some(lane);
                     self.give_back(&version, lane, |scheduler| scheduler.ran(version.key, &report, report.ended_at));
@@ -174,11 +187,13 @@ impl Pool {
     }
 
     /// Waits for a batch; `None` when the pool stops.
-    fn next(&self, batch: &mut Batch, answers: &mut Answers) -> Option<Turn> {
+    fn next(&self, batch: &mut Batch, answers: &mut Answers, count: Count<'_>) -> Option<Turn> {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
-            let until = match state.step(now, batch, answers) {
+            let step = state.step(now, batch, answers);
+            state.tell(count);
+            let until = match step {
                 Step::Run(turn) => {
                     // One ring per batch: whoever takes one wakes the next runner where there is more to take.
                     self.ring(state, now);
@@ -221,7 +236,9 @@ impl Pool {
     fn give_back(&self, version: &Version, lane: Option<Box<dyn Executor>>, tell: impl FnOnce(&mut Scheduler)) {
         let mut state = self.lock();
         tell(&mut state.scheduler);
-        state.publish(version.key, Instant::now());
+        let now = Instant::now();
+        state.publish(version.key, now);
+        state.estimate(version.key, now);
         if let Some(place) = state.place(version.key) {
             state.queues[place].lanes.push(lane);
             state.bury(place);
@@ -284,12 +301,31 @@ impl State {
     }
 
     /// Tells shards what a newcomer must expect of this model.
-    fn publish(&self, key: ModelKey, now: Instant) {
-        let (Some(place), Some(batcher)) = (self.place(key), self.scheduler.batcher(key)) else { return };
+    fn publish(&mut self, key: ModelKey, now: Instant) {
+        let (Some(place), Some(batcher)) = (self.place(key), self.scheduler.batcher_mut(key)) else { return };
         let version = &self.queues[place].version;
         version.queued.store(batcher.queued().requests, Ordering::Relaxed);
-        for priority in 0..version.served.levels() {
-            version.outlook.publish(priority, batcher.outlook(priority, now));
+        batcher.publish(&version.outlook, now);
+    }
+
+    /// Writes down what this model's queue reckons with, now and then.
+    fn estimate(&mut self, key: ModelKey, now: Instant) {
+        let (Some(place), Some(batcher)) = (self.place(key), self.scheduler.batcher(key)) else { return };
+        let Queue { version, estimated_at, .. } = &mut self.queues[place];
+        if estimated_at.is_none_or(|at| now.saturating_duration_since(at) >= ESTIMATE_INTERVAL) {
+            *estimated_at = Some(now);
+            version.estimates.note_pool(batcher.estimate());
+        }
+    }
+
+    /// Has counted what queues gave up, and what mixing lengths has cost.
+    fn tell(&mut self, count: Count<'_>) {
+        for Queue { version, .. } in &self.queues {
+            let Some(batcher) = self.scheduler.batcher_mut(version.key) else { continue };
+            let (shed, padding) = (batcher.take_shed(), batcher.take_padding());
+            if shed.total() > 0 || padding != Padding::default() {
+                count(version, Told::Gave(shed, padding));
+            }
         }
     }
 

@@ -8,12 +8,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
-use servekit_core::{Dispatch, ModelKey, Refusal, Report};
+use servekit_core::{ClassSurface, ModelKey, Refusal};
 
 use crate::config::Config;
 use crate::listeners::{Addresses, BindError, Listeners, SocketFile};
 use crate::listing::{Absence, Entry, Listing, Phase, Served, State, Version};
 use crate::log::{self, Log};
+use crate::pool::Told;
 use crate::refusals;
 use crate::shard::{self, Command, Handle, Post};
 use crate::shared::Shared;
@@ -237,6 +238,13 @@ impl Server {
         snapshot::take(&self.shared, self.started_at)
     }
 
+    /// How long runs of a served model take, as its queues have learned; empty before the first batch.
+    #[must_use]
+    pub fn surfaces(&self, name: &str, version: &str) -> Vec<ClassSurface> {
+        let merged = self.served(name, version).and_then(|version| version.estimates.merged());
+        merged.map_or_else(Vec::new, |merged| merged.surfaces)
+    }
+
     fn end(&self) {
         self.change(|listing| (listing.phase != Phase::Ending).then(|| listing.at(Phase::Ending)));
     }
@@ -282,10 +290,16 @@ fn thread(name: &str) -> std::thread::Builder {
 
 /// A runner's life, counted by its own counters.
 fn run(shared: &Shared, index: usize) {
-    shared.pool.run(&mut |version: &Version, dispatch: Dispatch, report: &Report| {
-        version.counters[index].ran(dispatch, report);
-        if let Some(fault) = &report.fault {
-            shared.log.fault(fault);
+    shared.pool.run(&mut |version: &Version, told: Told<'_>| match told {
+        Told::Ran(dispatch, report) => {
+            version.counters[index].ran(dispatch, report);
+            if let Some(fault) = &report.fault {
+                shared.log.fault(fault);
+            }
+        }
+        Told::Gave(shed, padding) => {
+            version.counters[index].shed(&shed);
+            version.counters[index].padded(&padding);
         }
     });
 }

@@ -101,6 +101,8 @@ pub(crate) struct Lane {
     pub executor: Option<Box<dyn Executor>>,
     /// How its last requests looked.
     pub memory: Memory,
+    /// When what its queue here reckons with was written down last.
+    pub estimated_at: Instant,
 }
 
 /// See the module.

@@ -1,20 +1,25 @@
 //! Models that a shard runs itself, when it has read everything that is ready.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use servekit_core::{Answers, Next, Outcome, execute};
+use servekit_core::{Answers, Batcher, ModelKey, Next, Outcome, Padding, execute};
 
 use super::Shard;
 use super::desk::{Desk, Lane};
 use super::transport::Transport;
 use crate::dialect::Memory;
+use crate::estimates::ESTIMATE_INTERVAL;
 use crate::listing::Placement;
 use crate::pool::unloaded;
+
+/// How long a shard runs batches before it looks at its connections again.
+const DISPATCH_MAX: Duration = Duration::from_micros(500);
 
 impl Desk {
     /// Opens and closes lanes so that they are those of the listing.
     pub(super) fn change_lanes(&mut self, answers: &mut Answers) {
-        let Self { listing, scheduler, lanes, shared, .. } = self;
+        let Self { listing, scheduler, lanes, shared, now, .. } = self;
         lanes.retain(|lane| {
             let is_served = listing.served().any(|version| version.key == lane.version.key);
             if !is_served {
@@ -30,6 +35,7 @@ impl Desk {
                 bytes: version.bytes.share(),
                 executor: None,
                 memory: Memory::default(),
+                estimated_at: *now,
             };
             if version.served.placement == Placement::Inline {
                 // A lane that cannot be had is asked for again by its first batch, which tells why.
@@ -42,22 +48,60 @@ impl Desk {
     }
 }
 
+impl Desk {
+    /// Counts what this shard's own queues gave up, and what mixing lengths has cost.
+    fn count_given_up(&mut self) {
+        let inline = self.lanes.iter().filter(|lane| lane.version.served.placement == Placement::Inline);
+        for lane in inline {
+            let Some(batcher) = self.scheduler.batcher_mut(lane.version.key) else { continue };
+            let (shed, padding) = (batcher.take_shed(), batcher.take_padding());
+            let counters = &lane.version.counters[self.index];
+            if shed.total() > 0 {
+                counters.shed(&shed);
+            }
+            if padding != Padding::default() {
+                counters.padded(&padding);
+            }
+        }
+    }
+
+    /// Writes down what this shard's own queue of a model reckons with.
+    fn estimate(&mut self, key: ModelKey) {
+        let (now, index) = (self.now, self.index);
+        let Some(estimate) = self.scheduler.batcher(key).map(Batcher::estimate) else { return };
+        if let Some(lane) = self.lane(key) {
+            lane.estimated_at = now;
+            lane.version.estimates.note_shard(index, estimate);
+        }
+    }
+}
+
 impl<T: Transport> Shard<T> {
-    /// Hands what this tick took in to the pool, and runs all inline batches.
+    /// Hands what this tick took in to the pool, and runs inline batches: all, unless that takes long. Then the rest
+    /// waits for the next tick, so that who asks meanwhile is heard, and counted from when they asked.
     pub(super) fn dispatch(&mut self) {
         self.offer();
-        while self.desk.scheduler.queued().requests > 0 {
-            // Read anew before each batch, so that none holds a request whose time has passed during the last.
-            self.desk.now = (self.clock)();
+        if self.desk.scheduler.queued().requests == 0 {
+            return;
+        }
+        self.desk.now = (self.clock)();
+        let until = self.desk.now + DISPATCH_MAX;
+        loop {
             let next = self.desk.scheduler.next(self.desk.now, &mut self.batch, &mut self.answers);
             if next == Next::Run {
                 self.run_batch();
             }
             self.settle();
-            if next != Next::Run {
+            if next != Next::Run || self.desk.scheduler.queued().requests == 0 {
+                break;
+            }
+            // Read anew before each batch, so that none holds a request whose time has passed during the last.
+            self.desk.now = (self.clock)();
+            if self.desk.now >= until {
                 break;
             }
         }
+        self.desk.count_given_up();
     }
 
     fn offer(&mut self) {
@@ -83,6 +127,7 @@ impl<T: Transport> Shard<T> {
                     let contract = lane.version.served.model.contract();
                     let report = execute(&mut *executor, contract, &mut self.batch, &*self.clock, &mut self.answers);
                     lane.version.counters[index].ran(dispatch, &report);
+                    let is_due = report.ended_at.saturating_duration_since(lane.estimated_at) >= ESTIMATE_INTERVAL;
                     if report.outcome != Outcome::Lost {
                         lane.executor = Some(executor);
                     }
@@ -91,6 +136,9 @@ impl<T: Transport> Shard<T> {
                     }
                     self.desk.scheduler.ran(key, &report, report.ended_at);
                     self.desk.now = report.ended_at;
+                    if is_due {
+                        self.desk.estimate(key);
+                    }
                     return;
                 }
             },

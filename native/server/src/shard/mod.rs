@@ -229,7 +229,7 @@ impl<T: Transport> Shard<T> {
 
     /// How long nothing needs to be done unless something becomes ready; `None` for as long as it takes.
     pub(crate) fn wait(&self) -> Option<Duration> {
-        if !self.desk.active.is_empty() {
+        if !self.desk.active.is_empty() || self.desk.scheduler.queued().requests > 0 {
             return Some(Duration::ZERO);
         }
         let now = (self.clock)();

@@ -27,6 +27,26 @@ fn what_is_ready_in_one_tick_shares_a_run() {
 }
 
 #[test]
+fn a_shard_hears_who_asks_while_its_long_runs_go_on() {
+    let (mut bench, model) = Bench::serving(Placement::Inline, |limits| limits.batch_rows_max = 1);
+    model.take_time(&bench.clock, Duration::from_millis(1));
+    let clients = [bench.connect(), bench.connect(), bench.connect()];
+    clients.iter().zip([1.0, 2.0, 3.0]).for_each(|(client, value)| client.say(infer(value)));
+    bench.tick(&clients.iter().collect::<Vec<_>>());
+    let answered = || clients.iter().map(|client| client.hear().len()).collect::<Vec<_>>();
+    assert_eq!(answered(), [1, 0, 0]);
+    assert_eq!(bench.shard.wait(), Some(Duration::ZERO));
+    let other = bench.connect();
+    other.say(get("/v2/health/live"));
+    bench.tick(&[&other]);
+    assert_eq!((answered(), other.hear_statuses()), (vec![0, 1, 0], vec![200]));
+    bench.tick(&[]);
+    assert_eq!(answered(), [0, 0, 1]);
+    assert_ne!(bench.shard.wait(), Some(Duration::ZERO));
+    bench.assert_idle();
+}
+
+#[test]
 fn pipelined_requests_are_answered_in_order() {
     let (mut bench, _model) = Bench::serving(Placement::Inline, |_| {});
     let client = bench.connect();

@@ -26,6 +26,7 @@ use crate::config::{AccessLog, LogFormat};
 use crate::dialect::fixtures;
 use crate::listing::{Entry, Listing, Phase, Placement, Served, State, Version};
 use crate::log::Log;
+use crate::pool::Told;
 use crate::shared::Shared;
 
 /// Both ends of a connection.
@@ -224,7 +225,13 @@ impl Bench {
     fn start_runner(&self) -> std::thread::JoinHandle<()> {
         let shared = Arc::clone(&self.shared);
         std::thread::spawn(move || {
-            shared.pool.run(&mut |version, dispatch, report| version.counters[1].ran(dispatch, report));
+            shared.pool.run(&mut |version, told| match told {
+                Told::Ran(dispatch, report) => version.counters[1].ran(dispatch, report),
+                Told::Gave(shed, padding) => {
+                    version.counters[1].shed(&shed);
+                    version.counters[1].padded(&padding);
+                }
+            });
         })
     }
 

@@ -17,8 +17,8 @@ use crate::model::{
 };
 use crate::probe::{self, Findings, Subject};
 use crate::proof;
-use crate::samples;
 use crate::ragged;
+use crate::samples;
 use crate::scan::{self, Scan};
 use crate::session::{Device, Session, SessionSource};
 use crate::signature::{self, Signature};

@@ -164,7 +164,7 @@ impl Prover<'_> {
         for ((port, found), expected) in self.subject.graph.signature.outputs.iter().zip(&alone).zip(shapes) {
             if found.shape != *expected {
                 let (found, expected) = (servekit_core::list(&found.shape), servekit_core::list(expected));
-                return Err(self.refuted(format!(
+                return Err(self.refuted(&format!(
                     "the shape of output '{}' depends on values: {expected} for one row, {found} for one of {name}",
                     port.spec.name
                 )));
@@ -252,7 +252,7 @@ impl Prover<'_> {
             Err(RunFailure::Lost(_)) if self.is_late() => Err(Stop::TimeIsUp),
             Err(failure) => {
                 let text = in_words(order.len() as u32, &failure);
-                Err(self.refuted(format!("{text}, though each of them runs alone")))
+                Err(self.refuted(&format!("{text}, though each of them runs alone")))
             }
         }
     }
@@ -294,13 +294,13 @@ impl Prover<'_> {
             if !outputs.iter().zip(&found).all(is_same) {
                 let name = &self.subject.graph.signature.outputs[output].spec.name;
                 let text = words::influence(name, self.rows[neighbour].name, order.len(), share);
-                return Err(self.refuted(text));
+                return Err(self.refuted(&text));
             }
         }
         let allowed = self.sensitivity(row, output)?;
         if share > allowed {
             let name = &self.subject.graph.signature.outputs[output].spec.name;
-            return Err(self.refuted(words::size_matters(name, order.len(), place, share)));
+            return Err(self.refuted(&words::size_matters(name, order.len(), place, share)));
         }
         if self.magnified.is_none_or(|before| share >= before.share) {
             self.magnified = Some(Magnified { share, allowed, row: self.rows[row].name });
@@ -349,7 +349,7 @@ impl Prover<'_> {
         tolerance::share(difference, expected.magnitudes[output])
     }
 
-    fn refuted(&self, text: String) -> Stop {
+    fn refuted(&self, text: &str) -> Stop {
         Stop::Refuted(format!("{text}{}", suspicion(self.subject.clues)))
     }
 

@@ -1,5 +1,6 @@
 //! What a newcomer can hope for, for threads that do not own the queue.
 
+use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -68,12 +69,13 @@ impl Outlook {
 /// The answer of a request that would be answered after `wait`, and may take no longer than `allowed`.
 pub(crate) fn overloaded(model: &str, wait: Duration, allowed: Duration, retry_after: Duration) -> Refusal {
     let retry_after = retry_after.max(RETRY_MIN);
-    let text = format!(
-        "'{model}' would answer in {}, the deadline allows {}; retry in {} ms",
-        Milliseconds(wait),
-        Milliseconds(allowed),
-        retry_after.as_millis()
-    );
+    // One allocation: under overload this text is written more often than anything else.
+    let mut text = String::with_capacity(model.len() + 96);
+    let (wait, allowed) = (Milliseconds(wait), Milliseconds(allowed));
+    let retry_ms = retry_after.as_millis();
+    // Writing to a text cannot fail.
+    let _written =
+        write!(text, "'{model}' would answer in {wait}, the deadline allows {allowed}; retry in {retry_ms} ms");
     Refusal::new(Reason::Overloaded, text).retry_after(retry_after)
 }
 

@@ -41,6 +41,11 @@ pub struct Served {
 }
 
 impl Served {
+    /// Classes that requests may have.
+    pub(crate) fn levels(&self) -> u8 {
+        u8::try_from(self.targets.len()).unwrap_or(u8::MAX).max(1)
+    }
+
     /// How long a request of this class may take that brings no deadline.
     pub(crate) fn target(&self, priority: u8) -> Duration {
         self.targets.get(usize::from(priority)).or(self.targets.last()).copied().unwrap_or_default()

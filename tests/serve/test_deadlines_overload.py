@@ -57,7 +57,7 @@ def given_up(answer):
     refused(answer, grpc if isinstance(answer, Reply) else http, answer.label)
 
 
-def overload(server, requests=40):
+def overload(server, requests=60):
     """Far more calls at once than can be served until their deadline; those that were given up."""
     deadline_ms = int(8 * run_ms(server))
     with ordered(server) as caller:
@@ -91,7 +91,8 @@ def test_after_an_overload_the_next_is_served_at_once(server):
 def test_what_is_given_up_is_counted_by_how_it_was_seen(server):
     before = shed(server)
     told = overload(server)
-    server.settles("servekit_shed_total", before + len(told), model="slow")
+    # The deadline of one may have passed while it ran.
+    waited(lambda: _are(shed(server) - before, range(len(told) - 1, len(told) + 1)))
 
 
 def test_who_is_given_up_before_the_deadline_is_told_when_to_come_again(servers):
@@ -116,6 +117,10 @@ def queued(server, caller):
     calls = caller.call_all([Wish()] * 80)
     waited(lambda: _many(server.metric(PENDING, model="slow")))
     return calls
+
+
+def _are(count, expected):
+    assert count in expected
 
 
 def _many(pending):

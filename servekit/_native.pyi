@@ -52,7 +52,10 @@ class Server:
         """JSON of every counter, histogram and contract, merged over the shards."""
 
     def why(self, name: str, version: str) -> str | None:
-        """What a model's latency consists of and what bounds it, one finding a line; None where it is not served."""
+        """JSON of why a model answers as fast as it does: `{"sentences", "advice", "figures", …}`.
+
+        None where it is not served.
+        """
 
     def begin_drain(self, delay_ms: int) -> None:
         """Turns readiness off at once and tells connections to go after `delay_ms` of normal service."""

@@ -183,7 +183,7 @@ def _estimates(models: Iterable[ModelFigures]) -> Iterator[Metric]:
     known = [(_of(m), m["estimate"]) for m in models if m["estimate"]]
     for name, documentation, value in _ESTIMATES:
         yield _gauge(name, documentation, [(of, value(estimate)) for of, estimate in known], MODEL)
-    surfaces = [(of, surface) for of, estimate in known if (surface := busiest(estimate["surfaces"]))]
+    surfaces = [(of, busy["surface"]) for of, estimate in known if (busy := busiest(estimate["surfaces"]))]
     yield _gauge(
         "servekit_estimate_base_seconds",
         "What a run takes whatever its rows, as estimated",
@@ -207,7 +207,7 @@ _ESTIMATES: tuple[tuple[str, str, Callable[[Estimate], float]], ...] = (
     ),
     ("servekit_estimate_knee_rows", "Rows of the batch with which most are served in time", lambda e: e["knee_rows"]),
     ("servekit_failing_fast", "1 while hopeless requests are refused as they arrive", lambda e: e["is_failing_fast"]),
-    ("servekit_busy_lanes", "Lanes that run a batch", lambda e: e["busy_lanes"]),
+    ("servekit_busy_lanes", "Lanes that run a batch", lambda e: e["lanes_busy"]),
 )
 
 

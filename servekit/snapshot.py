@@ -11,7 +11,7 @@ class Source(Protocol):
         """Every figure, as JSON."""
 
     def why(self, name: str, version: str, /) -> str | None:
-        """What a model's latency consists of, in words, one finding a line; None where it is not served."""
+        """What a model's latency consists of, as JSON with `sentences` and `advice`; None where it is not served."""
 
 
 class CorePlan(TypedDict):
@@ -126,27 +126,35 @@ class Proof(TypedDict):
     why: str
 
 
-Surface = TypedDict(
-    "Surface",
-    {"class": str, "base_ns": float, "row_ns": float, "spread": float, "corrections": list[float], "samples": int},
-)
-"""How long a run of some rows takes: a part for the run, a part for each row, and a factor for each number of rows.
+class Surface(TypedDict):
+    """How long a run of some rows takes: a part for the run, one for each row, and a factor for each number of rows."""
 
-`class` says in words which shapes and lengths it is about.
-"""
+    base_ns: float
+    row_ns: float
+    spread: float
+    corrections: list[float]
+    samples: int
+
+
+class ClassSurface(TypedDict):
+    """The surface of what may share a batch; an empty shape stands for the model as a whole."""
+
+    shape: str
+    length: int | None
+    surface: Surface
 
 
 class Estimate(TypedDict):
     """What a queue goes by."""
 
-    surfaces: list[Surface]
+    surfaces: list[ClassSurface]
     rows_per_s: float
     knee_rows: int
     capacity_rows_per_s: float
     is_failing_fast: bool
     shed_share: float
     lanes: int
-    busy_lanes: int
+    lanes_busy: int
 
 
 class ModelFigures(TypedDict):
@@ -169,7 +177,7 @@ class ModelFigures(TypedDict):
     decisions: list[list[str]]
     proof: Proof | None
     one_row_us: float | None
-    surfaces: list[Surface]
+    surfaces: list[ClassSurface]
     mode: str
     targets_ms: list[float]
     priority_default: int

@@ -7,7 +7,7 @@ from typing import Any
 from servekit.config.limits import Limits
 from servekit.config.schema import ModelSettings
 from servekit.snapshot import ModelFigures, Surface
-from servekit.surfaces import busiest, knee_rows, predicted_s
+from servekit.surfaces import busiest, knee_rows, named, predicted_s
 from servekit.targets import Target, targets
 
 _WIDTH = 10
@@ -59,20 +59,22 @@ def proof_text(figures: ModelFigures) -> str:
 
 def profile(figures: ModelFigures, found: Sequence[Target]) -> Iterator[str]:
     """The measured surface as a table."""
-    surface = busiest(figures["surfaces"])
-    if surface is None:
+    whole = busiest(figures["surfaces"])
+    if whole is None:
         yield "  no run was measured: made-up rows could not be run, or warm_up_seconds_max left no time for it"
         return
+    surface = whole["surface"]
     target_s = found[0].ms / 1e3 if found else 0.0
     rows_max, lanes = figures["batch_rows_max"], figures["lanes"]
     knee = knee_rows(surface, rows_max, target_s, lanes)
-    for other in figures["surfaces"]:
+    for known in figures["surfaces"]:
+        measured = known["surface"]
         yield _line(
             "surface",
-            f"{other['class']}: {other['base_ns'] / 1e3:.1f} µs a run + {other['row_ns'] / 1e3:.2f} µs a row, "
-            f"± {other['spread']:.0%}, {other['samples']} runs",
+            f"{named(known)}: {measured['base_ns'] / 1e3:.1f} µs a run + {measured['row_ns'] / 1e3:.2f} µs a row, "
+            f"± {measured['spread']:.0%}, {measured['samples']} runs",
         )
-    yield f"  {'rows':>8}  {'a run takes':>12}  {'rows a second':>14}   ({surface['class']})"
+    yield f"  {'rows':>8}  {'a run takes':>12}  {'rows a second':>14}   ({named(whole)})"
     for rows in sorted({*_steps(rows_max), *([knee] if knee else [])}):
         mark = "  knee" if rows == knee else ""
         yield f"  {rows:>8}  {_took(surface, rows):>12}  {_rate(surface, rows):>14}{mark}"

@@ -1,13 +1,14 @@
 """Why a model's answers take as long as they do, for people: what is counted, in words."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
 from servekit.anatomy import STAGES, slowest_s
-from servekit.snapshot import Estimate, ModelFigures, Surface
-from servekit.surfaces import predicted_s
+from servekit.snapshot import ClassSurface, Estimate, ModelFigures
+from servekit.surfaces import named, predicted_s
 
 UNKNOWN = "–"
 
@@ -40,7 +41,8 @@ class Share(NamedTuple):
 class Explanation:
     """What the page of a model shows beside its counters."""
 
-    findings: tuple[str, ...]
+    sentences: tuple[str, ...]
+    advice: tuple[str, ...]
     dispatch: tuple[Share, ...]
     shed: tuple[Share, ...]
     targets: str
@@ -51,20 +53,22 @@ class Explanation:
 
 
 def explain(model: ModelFigures, why: str | None) -> Explanation:
-    """Puts what was counted into words; `why` is what the native side concludes, one finding a line."""
+    """Puts what was counted into words; `why` is what the native side concludes."""
+    concluded = json.loads(why) if why else {}
     padding = model["padding"]
     elements = padding.get("useful", 0) + padding.get("padded", 0)
     estimate = model["estimate"]
     return Explanation(
-        findings=tuple(line for line in (why or "").splitlines() if line.strip()),
+        sentences=tuple(concluded.get("sentences", ())),
+        advice=tuple(concluded.get("advice", ())),
         dispatch=_shares(model["dispatch"], DISPATCH_MEANINGS),
         shed=_shares(model["shed"], SHED_MEANINGS),
         targets=_targets(model["targets_ms"]),
         waste=f"{padding.get('padded', 0) / elements:.1%} of {elements:,} elements" if elements else "none",
         estimate={} if estimate is None else _estimate(estimate),
         surfaces=tuple(
-            _surface(surface, model["batch_rows_max"])
-            for surface in (model["surfaces"] if estimate is None else estimate["surfaces"])
+            _surface(known, model["batch_rows_max"])
+            for known in (model["surfaces"] if estimate is None else estimate["surfaces"])
         ),
         anatomy=tuple(
             (words, tuple(_time(spent_s[stage]) for stage in STAGES))
@@ -95,15 +99,16 @@ def _estimate(estimate: Estimate) -> dict[str, str]:
         "Rows arriving per second": f"{estimate['rows_per_s']:,.0f}",
         "Rows servable per second": f"{estimate['capacity_rows_per_s']:,.0f}",
         "Best batch": f"{estimate['knee_rows']:,} rows" if estimate["knee_rows"] else UNKNOWN,
-        "Lanes busy": f"{estimate['busy_lanes']} of {estimate['lanes']}",
+        "Lanes busy": f"{estimate['lanes_busy']} of {estimate['lanes']}",
         "Given up in the last second": f"{estimate['shed_share']:.1%}",
         "Hopeless requests are told": "as they arrive" if estimate["is_failing_fast"] else "as batches form",
     }
 
 
-def _surface(surface: Surface, rows_max: int) -> dict[str, str]:
+def _surface(known: ClassSurface, rows_max: int) -> dict[str, str]:
+    surface = known["surface"]
     return {
-        "of": surface["class"],
+        "of": named(known),
         "base": _time(surface["base_ns"] / 1e9),
         "row": _time(surface["row_ns"] / 1e9),
         "one": _time(predicted_s(surface, 1)),

@@ -11,15 +11,9 @@ def requests(outcome: str, counts: list[int], sum_s: float, transport: str = "gr
     return {"transport": transport, "outcome": outcome, "counts": counts, "sum_s": sum_s}
 
 
-def surface(words: str = "[any, 4]", samples: int = 120) -> dict[str, Any]:
-    return {
-        "class": words,
-        "base_ns": 80_000.0,
-        "row_ns": 13_000.0,
-        "spread": 0.08,
-        "corrections": [],
-        "samples": samples,
-    }
+def surface(shape: str = "", samples: int = 120) -> dict[str, Any]:
+    known = {"base_ns": 80_000.0, "row_ns": 13_000.0, "spread": 0.08, "corrections": [], "samples": samples}
+    return {"shape": shape, "length": 64 if shape else None, "surface": known}
 
 
 def anatomy(transport: str) -> dict[str, Any]:
@@ -78,14 +72,14 @@ def model(name: str = "tiny", **changes: Any) -> dict[str, Any]:
         "padding": {"useful": 90, "padded": 10},
         "anatomy": [anatomy("grpc"), anatomy("http_json")],
         "estimate": {
-            "surfaces": [surface(), surface("[any, 8]", samples=3)],
+            "surfaces": [surface(), surface("[?, n]", samples=3)],
             "rows_per_s": 1500.0,
             "knee_rows": 48,
             "capacity_rows_per_s": 50_000.0,
             "is_failing_fast": False,
             "shed_share": 0.02,
             "lanes": 2,
-            "busy_lanes": 1,
+            "lanes_busy": 1,
         },
         "in_flight_requests": 5,
         "queue_rows": 3,
@@ -127,7 +121,7 @@ def text(*models: dict[str, Any], **server: Any) -> str:
     return json.dumps(snapshot(*models, **server))
 
 
-WHY = "99 of 100 answers take 4 ms: 3 ms in the queue, 1 ms in the run\nbatches were as large as they could be"
+WHY = json.dumps({"sentences": ["99 in 100 were answered within 4 ms"], "advice": ["Add a replica"], "figures": {}})
 
 
 class Source:

@@ -80,7 +80,7 @@ def test_machines_get_one_object(models):
     }
     good = next(model for model in told["models"] if model["name"] == "good")
     assert good["proof"]["verdict"] == "within tolerance"
-    assert good["surfaces"][0]["samples"] == 120
+    assert good["surfaces"][0]["surface"]["samples"] == 120
     assert good["targets"][1] == {"level": 2, "ms": 100, "source": good["targets"][0]["source"]}
     assert told["cores"]["cores"] == 1.5
     assert told["limits"]["request_body_bytes_max"] > 0
@@ -91,7 +91,7 @@ def test_machines_get_one_object(models):
 @pytest.mark.usefixtures("native")
 def test_a_profile_shows_how_long_runs_take(models):
     told = checked(models / "good.onnx", "--profile").output
-    assert "[any, 4]: 80.0 µs a run + 13.00 µs a row, ± 8%, 120 runs" in told
+    assert "all shapes: 80.0 µs a run + 13.00 µs a row, ± 8%, 120 runs" in told
     lines = [line.split() for line in told.splitlines()]
     assert ["1", "93.0", "µs", "10,753"] in lines
     assert ["64", "912.0", "µs", "70,175", "knee"] in lines

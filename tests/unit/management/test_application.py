@@ -42,8 +42,9 @@ def test_a_model_s_page_says_why():
     assert page.status_code == 200
     assert '<a class="soft" href="/models/tiny/1">' in asked("/").text
     for shown in (
-        "<li>99 of 100 answers take 4 ms: 3 ms in the queue, 1 ms in the run</li>",
-        "<li>batches were as large as they could be</li>",
+        "<li>99 in 100 were answered within 4 ms</li>",
+        "<li>Add a replica</li>",
+        "<code>[?, n], n up to 64</code>",
         "50 ms for level 1, 100 ms for levels 2 to 8",
         "within tolerance, up to 64 rows, largest difference 2e-07 of 1e-05 allowed",
         "10.0% of 100 elements",

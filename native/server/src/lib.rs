@@ -16,6 +16,7 @@ mod listeners;
 mod listing;
 mod log;
 mod messages;
+mod model_config;
 mod pool;
 mod refusals;
 mod routes;
@@ -25,6 +26,7 @@ mod shared;
 mod snapshot;
 mod timeouts;
 mod timing;
+mod why;
 
 pub use servekit_core as core;
 

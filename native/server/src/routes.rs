@@ -37,6 +37,10 @@ pub(crate) enum ModelAction {
     Metadata,
     /// Would a request be served?
     Ready,
+    /// How it is configured.
+    Config,
+    /// Why it is as fast as it is.
+    Why,
     /// An inference.
     Infer,
 }
@@ -160,9 +164,13 @@ fn matched<'a>(segments: &[&'a str]) -> Option<Match<'a>> {
         ["v2", "models"] => return Some(Match::plain(Route::ModelList)),
         ["v2", "models", name] => (name, "", ModelAction::Metadata),
         ["v2", "models", name, "ready"] => (name, "", ModelAction::Ready),
+        ["v2", "models", name, "config"] => (name, "", ModelAction::Config),
+        ["v2", "models", name, "why"] => (name, "", ModelAction::Why),
         ["v2", "models", name, "infer"] => (name, "", ModelAction::Infer),
         ["v2", "models", name, "versions", version] => (name, version, ModelAction::Metadata),
         ["v2", "models", name, "versions", version, "ready"] => (name, version, ModelAction::Ready),
+        ["v2", "models", name, "versions", version, "config"] => (name, version, ModelAction::Config),
+        ["v2", "models", name, "versions", version, "why"] => (name, version, ModelAction::Why),
         ["v2", "models", name, "versions", version, "infer"] => (name, version, ModelAction::Infer),
         _ => return None,
     };
@@ -265,6 +273,11 @@ mod tests {
         assert_eq!(asked("GET", "/v2/models/a"), model("a", "", ModelAction::Metadata));
         assert_eq!(asked("GET", "/v2/models/a/versions/2"), model("a", "2", ModelAction::Metadata));
         assert_eq!(asked("GET", "/v2/models/a/ready"), model("a", "", ModelAction::Ready));
+        assert_eq!(asked("GET", "/v2/models/a/config"), model("a", "", ModelAction::Config));
+        assert_eq!(asked("GET", "/v2/models/a/versions/2/config"), model("a", "2", ModelAction::Config));
+        assert_eq!(asked("GET", "/v2/models/a/why"), model("a", "", ModelAction::Why));
+        assert_eq!(asked("GET", "/v2/models/a/versions/2/why"), model("a", "2", ModelAction::Why));
+        assert_eq!(asked("POST", "/v2/models/a/why"), Err(Reason::MethodNotAllowed));
         assert_eq!(asked("POST", "/v2/models/a/infer"), model("a", "", ModelAction::Infer));
         assert_eq!(asked("POST", "/v2/models/a%20b/versions/1/infer"), model("a b", "1", ModelAction::Infer));
         assert_eq!(asked("POST", "http://host/v2/models/a/infer"), model("a", "", ModelAction::Infer));

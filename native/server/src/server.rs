@@ -19,6 +19,7 @@ use crate::refusals;
 use crate::shard::{self, Command, Handle, Post};
 use crate::shared::Shared;
 use crate::snapshot::{self, Snapshot};
+use crate::why;
 
 /// How long the last answers of a server that ends may take to be written.
 const LAST_WORDS_MAX: Duration = Duration::from_millis(500);
@@ -243,6 +244,15 @@ impl Server {
     pub fn surfaces(&self, name: &str, version: &str) -> Vec<ClassSurface> {
         let merged = self.served(name, version).and_then(|version| version.estimates.merged());
         merged.map_or_else(Vec::new, |merged| merged.surfaces)
+    }
+
+    /// Why a model answers as fast as it does, in words and figures; an empty version stands for the highest that is
+    /// served. `None` where it is not served.
+    #[must_use]
+    pub fn why(&self, name: &str, version: &str) -> Option<serde_json::Value> {
+        let listing = self.shared.listing.load();
+        let version = listing.find(name, version).ok()?;
+        Some(why::why(&self.shared, version))
     }
 
     fn end(&self) {

@@ -119,11 +119,21 @@ fn put_served(served: &Served, versions: &[&str], model: &mut Map<String, Value>
     model.insert("execution".into(), json!(served.placement.name()));
     model.insert("batch_rows_max".into(), json!(served.policy.rows_max));
     model.insert("lanes".into(), json!(served.policy.lanes));
+    model.insert("mode".into(), json!(served.policy.mode));
+    model.insert("priority_default".into(), json!(served.priority_default));
+    let targets_ms: Vec<f64> = served.targets.iter().map(|target| target.as_secs_f64() * 1e3).collect();
+    model.insert("targets_ms".into(), json!(targets_ms));
+}
+
+/// What all threads have counted of a model.
+pub(crate) fn counted(version: &Version) -> ModelSnapshot {
+    let mut counted = ModelSnapshot::default();
+    version.counters.iter().for_each(|counters| counted.merge(&counters.snapshot()));
+    counted
 }
 
 fn put_counted(shared: &Shared, version: &Version, model: &mut Map<String, Value>) {
-    let mut counted = ModelSnapshot::default();
-    version.counters.iter().for_each(|counters| counted.merge(&counters.snapshot()));
+    let mut counted = counted(version);
     if version.served.placement == Placement::Inline {
         model.insert("lanes".into(), json!(shared.standings.len()));
     }
@@ -132,6 +142,7 @@ fn put_counted(shared: &Shared, version: &Version, model: &mut Map<String, Value
         counted.queue_rows += queued.rows as u64;
         model.insert("batch_rows_max".into(), json!(rows_max));
     }
+    model.insert("estimate".into(), version.estimate());
     if let Ok(Value::Object(counted)) = serde_json::to_value(&counted) {
         model.extend(counted);
     }

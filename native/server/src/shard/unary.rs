@@ -17,12 +17,18 @@ use crate::dialect::metadata::{
 use crate::intent::Intent;
 use crate::listing::{Listing, Served};
 use crate::messages::{Empty, HealthCheckRequest, ModelRequest, ReadyResponse, ServerLiveResponse};
+use crate::model_config::model_config;
 use crate::refusals::Asker;
 use crate::routes::{self, ModelAction, Route, Rpc};
+use crate::shared::Shared;
+use crate::why::why;
 
 /// What `GET v2` and `ServerMetadata` say.
-const SERVER: ServerFacts<'static> =
-    ServerFacts { name: "servekit", version: env!("CARGO_PKG_VERSION"), extensions: &["binary_tensor_data"] };
+const SERVER: ServerFacts<'static> = ServerFacts {
+    name: "servekit",
+    version: env!("CARGO_PKG_VERSION"),
+    extensions: &["schedule_policy", "binary_tensor_data"],
+};
 
 const OK: u16 = 200;
 const NOT_READY: u16 = 503;
@@ -31,7 +37,7 @@ impl Desk {
     /// Answers an HTTP request that has no body to wait for.
     pub(super) fn tell<T: Transport>(&mut self, link: &mut Link<T>, stream: StreamId, intent: &Rc<Intent>) {
         self.payload.clear();
-        match print(&self.listing, &intent.route, self.payload.buffer()) {
+        match print(&self.shared, &self.listing, &intent.route, self.payload.buffer()) {
             Ok(status) => {
                 let content_type = "application/json";
                 let reply = Reply { status, content_type, fields: &[], body: &self.payload, close: false };
@@ -144,7 +150,7 @@ impl Desk {
 }
 
 /// Prints the answer of a route without a body; says its status.
-fn print(listing: &Listing, route: &Route, into: &mut Vec<u8>) -> Result<u16, Refusal> {
+fn print(shared: &Shared, listing: &Listing, route: &Route, into: &mut Vec<u8>) -> Result<u16, Refusal> {
     match route {
         Route::Live => print_live(true, into),
         Route::Ready => {
@@ -168,13 +174,23 @@ fn print(listing: &Listing, route: &Route, into: &mut Vec<u8>) -> Result<u16, Re
             print_model_ready(name, found.is_ok(), into);
             return Ok(if found.is_ok() { OK } else { NOT_READY });
         }
-        Route::Model { name, version, .. } => {
+        Route::Model { name, version, action } => {
             let version = listing.find(name, version)?;
-            with_facts(&version.served, &listing.served_versions(name), |facts| facts.print(into));
+            let versions = listing.served_versions(name);
+            match action {
+                ModelAction::Config => print_value(&model_config(&version.served, &versions), into),
+                ModelAction::Why => print_value(&why(shared, version), into),
+                _ => with_facts(&version.served, &versions, |facts| facts.print(into)),
+            }
         }
         Route::Rpc(_) => {}
     }
     Ok(OK)
+}
+
+fn print_value(value: &serde_json::Value, into: &mut Vec<u8>) {
+    // A growing buffer takes every value.
+    serde_json::to_writer(into, value).unwrap_or_default();
 }
 
 /// Puts together what metadata says of a model.

@@ -191,10 +191,7 @@ fn what_comes_again_is_known() {
     };
     message(&raw(&[0; 8]), &ident(), &mut memory);
     assert!(memory.message_terms(&raw(&[1; 8])).is_some());
-    assert!(!memory.message_terms(&raw(&[1; 9])).is_some());
+    assert!(memory.message_terms(&raw(&[1; 9])).is_none());
     assert!(memory.under(0).message_terms(&raw(&[1; 8])).is_some());
-    assert!(
-        !memory.under(1).message_terms(&raw(&[1; 8])).is_some(),
-        "names may mean other versions in another listing"
-    );
+    assert!(memory.under(1).message_terms(&raw(&[1; 8])).is_none(), "names may mean other versions in another listing");
 }

@@ -261,3 +261,23 @@ fn what_is_not_served_yet_says_so() {
     bench.tick(&[&client]);
     assert_eq!(client.hear_statuses(), [200, 200]);
 }
+
+#[test]
+fn a_model_tells_how_it_is_configured_and_why_it_is_as_fast_as_it_is() {
+    let (mut bench, _model) = Bench::serving(Placement::Inline, |_| {});
+    let client = bench.connect();
+    client.say(infer(1.0) + &get("/v2/models/ident/config") + &get("/v2/models/ident/versions/1/why"));
+    bench.tick(&[&client]);
+    let heard = client.hear();
+    assert_eq!(heard.iter().map(|heard| heard.status).collect::<Vec<_>>(), [200, 200, 200]);
+    let [config, why] = [1, 2].map(|at| serde_json::from_str::<serde_json::Value>(&heard[at].body).expect("JSON"));
+    assert_eq!((&config["name"], &config["max_batch_size"]), (&"ident".into(), &64.into()));
+    assert_eq!(
+        (&why["model"], &why["version"], &why["figures"]["answered"]),
+        (&"ident".into(), &"1".into(), &1.into())
+    );
+    assert!(why["sentences"][0].as_str().is_some_and(|text| text.starts_with("Of 1 requests in ")), "{why}");
+    client.say(get("/v2/models/nope/why") + &get("/v2/models/ident/versions/2/config"));
+    bench.tick(&[&client]);
+    assert_eq!(client.hear_statuses(), [404, 404]);
+}

@@ -70,6 +70,11 @@ impl Server {
         leave_python(python, || print(&self.document()?))
     }
 
+    /// Why a model answers as fast as it does, in words; none where it is not served.
+    fn why(&self, python: Python<'_>, name: &str, version: &str) -> PyResult<Option<String>> {
+        leave_python(python, || self.runtime.server.why(name, version).as_ref().map(print).transpose())
+    }
+
     /// Readiness ends now, acceptance after the delay.
     fn begin_drain(&self, delay_ms: u64) {
         self.runtime.server.begin_drain(Duration::from_millis(delay_ms));
@@ -125,8 +130,5 @@ pub fn check(config: &Config) -> Result<String, Error> {
     let mut entry = serde_json::to_value(entry).map_err(|error| Error::Internal(error.to_string()))?;
     entry["plan"] = serde_json::to_value(&loader.plan).map_err(|error| Error::Internal(error.to_string()))?;
     entry["run_ms_max"] = json!(loader.run_max(loaded.description()).as_millis() as u64);
-    entry["mode"] = json!(served.policy.mode);
-    entry["priority_default"] = json!(served.priority_default);
-    entry["targets_ms"] = served.targets.iter().map(|target| json!(target.as_secs_f64() * 1e3)).collect();
     print(&entry)
 }

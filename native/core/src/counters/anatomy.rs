@@ -44,17 +44,17 @@ impl Anatomy {
         }
     }
 
-    /// Adds a request whose whole duration lies in this bucket.
-    pub(super) fn add(&self, bucket: usize, duration: u64, timing: &Timing) {
-        let Some(steps) = self.buckets.get(bucket) else { return };
-        let parts = [timing.queue, timing.input, timing.run, timing.output].map(nanoseconds);
-        let mut rest = duration;
-        for (step, part) in steps.iter().zip(parts) {
-            step.add(part);
-            // Parts of one request may run at the same time, so together they may take longer than the request.
-            rest = rest.saturating_sub(part);
-        }
-        steps[STEPS - 1].add(rest);
+    /// Adds a request whose whole duration lies in this bucket. Durations are in nanoseconds; `timing` has the others.
+    #[inline]
+    pub(super) fn add(&self, bucket: usize, duration: u64, queue: u64, timing: &Timing) {
+        let Some([queues, inputs, runs, outputs, rests]) = self.buckets.get(bucket) else { return };
+        let [input, run, output] = [timing.input, timing.run, timing.output].map(nanoseconds);
+        queues.add(queue);
+        inputs.add(input);
+        runs.add(run);
+        outputs.add(output);
+        // Parts of one request may run at the same time, so together they may take longer than the request.
+        rests.add(duration.saturating_sub(queue.wrapping_add(input).wrapping_add(run).wrapping_add(output)));
     }
 
     /// What was added, with the counts of the histogram that told the buckets.

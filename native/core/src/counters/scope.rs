@@ -127,8 +127,9 @@ impl RequestScope {
         };
         let (duration, bucket) = self.leave(place, now);
         if let (Verdict::Answered(timing), Counted::Model(model)) = (verdict, &self.counted) {
-            model.queue.observe(nanoseconds(timing.queue));
-            model.anatomy(self.transport).add(bucket, duration, &timing);
+            let queue = nanoseconds(timing.queue);
+            model.queue.observe(queue);
+            model.anatomy(self.transport).add(bucket, duration, queue, &timing);
         }
     }
 

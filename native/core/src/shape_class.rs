@@ -68,6 +68,16 @@ impl Bucket {
     }
 }
 
+/// What to expect of rows so many times as large, until they have run: the first run scales all of it.
+pub(crate) fn scaled(latency: &Latency, ratio: f64, rows_max: u32) -> Latency {
+    let mut surface = latency.surface();
+    if surface.samples > 0 {
+        surface.row_ns *= ratio.clamp(1.0 / 16.0, 16.0);
+    }
+    surface.samples = 0;
+    Latency::of(&surface, rows_max)
+}
+
 /// Requests whose shapes fit together: one queue for each length and priority.
 #[derive(Debug)]
 pub(crate) struct ShapeClass {
@@ -137,6 +147,19 @@ impl ShapeClass {
     /// Place of the bucket with this edge.
     pub(crate) fn bucket(&self, edge: u64) -> Option<usize> {
         self.buckets.binary_search_by_key(&edge, |bucket| bucket.edge).ok()
+    }
+
+    /// Lets the neighbours of a bucket that has just run expect its pace, as long as they have none of their own and no
+    /// other is nearer.
+    pub(crate) fn teach(&mut self, edge: u64, rows_max: u32) {
+        let Some(place) = self.bucket(edge) else { return };
+        let (shorter, others) = self.buckets.split_at_mut(place);
+        let Some((Bucket { latency: Some(latency), extent, .. }, longer)) = others.split_first_mut() else { return };
+        let is_new = |bucket: &&mut Bucket| bucket.latency.as_ref().is_some_and(|latency| latency.samples() == 0);
+        let neighbours = shorter.iter_mut().rev().take_while(is_new).chain(longer.iter_mut().take_while(is_new));
+        for bucket in neighbours {
+            bucket.latency = Some(Box::new(scaled(latency, bucket.extent / *extent, rows_max)));
+        }
     }
 
     /// Takes everything out.

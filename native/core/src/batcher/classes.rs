@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::lanes::Running;
 use super::ragged;
-use crate::shape_class::{Bucket, ClassKey, ShapeClass, has_key, write_key};
+use crate::shape_class::{Bucket, ClassKey, ShapeClass, has_key, scaled, write_key};
 use crate::{Item, Latency, Pending, Ragged};
 
 /// Classes that are remembered while they are empty, with what was learned about them.
@@ -135,11 +135,14 @@ impl Classes {
         let known = self.slots.get_mut(running.class).filter(|class| class.generation == running.generation);
         let Some(class) = known else { return };
         let Some(bucket) = class.bucket(running.edge).map(|place| &mut class.buckets[place]) else { return };
-        if let Some(latency) = &mut bucket.latency {
-            latency.observe(rows, time);
-        }
         let weight = 1.0 / self.whole.samples().min(64) as f64;
         self.extent += weight * (bucket.extent - self.extent);
+        if let Some(latency) = &mut bucket.latency {
+            latency.observe(rows, time);
+            if latency.samples().is_power_of_two() {
+                class.teach(running.edge, self.rows_max);
+            }
+        }
     }
 
     /// Puts a request into the queue that it belongs to.
@@ -284,12 +287,7 @@ impl Classes {
             return None;
         }
         self.surfaces += 1;
-        let mut surface = self.whole.surface();
-        if surface.samples > 0 && self.extent > 0.0 {
-            surface.row_ns *= (extent / self.extent).clamp(1.0 / 16.0, 16.0);
-        }
-        // Its first run scales all of it.
-        surface.samples = 0;
-        Some(Box::new(Latency::of(&surface, self.rows_max)))
+        let ratio = if self.extent > 0.0 { extent / self.extent } else { 1.0 };
+        Some(Box::new(scaled(&self.whole, ratio, self.rows_max)))
     }
 }

@@ -42,7 +42,7 @@ impl Batcher {
     pub(super) fn plan(&self, first: Active, now: Instant) -> Option<Plan> {
         let Active { class, tier, .. } = first;
         let (due, bucket) = self.classes.slots()[class].head(tier)?;
-        let buckets = self.mixed(Place { class, bucket }, tier);
+        let buckets = self.mixed(Place { class, bucket }, tier, now);
         let mut plan = Plan { class, tier, bucket, due, buckets, shed: 0, rows: 1, is_bound: false };
         let mut reserved = self.reserved(&plan);
         plan.rows = self.rows_of(&plan, reserved);
@@ -93,6 +93,12 @@ impl Batcher {
         self.demand.rows_per_s_before(tier) > 0.98 * self.capacity()
     }
 
+    /// Whether many are given up while several queues compete: what one of them keeps by a small batch the others lose.
+    fn is_crowded(&self) -> bool {
+        let has_several = self.classes.active_count() > 1 || self.policy.ragged.is_some();
+        has_several && self.shedding.is_failing_fast()
+    }
+
     /// Rows per second that all lanes together can run so that the target is met.
     pub(super) fn capacity(&self) -> f64 {
         let latency = self.classes.whole();
@@ -105,11 +111,21 @@ impl Batcher {
         latency.knee(self.policy.target, self.policy.lanes, self.weight_max())
     }
 
-    /// Lengths to mix with that of the head: its own only, while too much is asked for or padding has cost too much.
-    fn mixed(&self, head: Place, tier: usize) -> Range<usize> {
+    /// Lengths to mix with that of the head: its own only, while padding has cost much and nobody has waited long.
+    fn mixed(&self, head: Place, tier: usize, now: Instant) -> Range<usize> {
         let class = &self.classes.slots()[head.class];
-        if class.buckets.len() == 1 || !self.waste.is_affordable() || self.is_overloaded(tier) {
-            return head.bucket..head.bucket + 1;
+        let own = head.bucket..head.bucket + 1;
+        if class.buckets.len() == 1 {
+            return own;
+        }
+        let is_waiting_long = || {
+            let entry = class.buckets[head.bucket].tiers[tier].front();
+            let is_late =
+                |entry: &Entry| now.saturating_duration_since(entry.item.arrived_at()) * 2 > self.policy.target;
+            !self.policy.target.is_zero() && entry.is_some_and(is_late)
+        };
+        if !(self.waste.is_affordable() || is_waiting_long()) {
+            return own;
         }
         let (whole, rows_max, rows_mean) = (self.classes.whole(), self.weight_max(), self.waste.rows_mean());
         Mixing { class, tier, whole, rows_max, rows_mean }.range(head.bucket)
@@ -151,7 +167,7 @@ impl Batcher {
             counts_rows: self.policy.batched,
             now,
             other_lane: self.lanes.remaining_besides(self.policy.lanes, now),
-            is_overloaded: self.is_overloaded(plan.tier),
+            is_overloaded: self.is_overloaded(plan.tier) || self.is_crowded(),
         }
     }
 }

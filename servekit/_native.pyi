@@ -88,3 +88,9 @@ def refusals() -> list[tuple[str, int | None, int | None, str, bool]]:
 
 def round_trip(config_json: str) -> str:
     """Parses the configuration, refusing unknown keys, and prints it back: the proof that both schemas are equal."""
+
+def simulate(arguments: list[str]) -> str:
+    """Plays batching policies against each other on a virtual clock, and returns what is to be printed.
+
+    The arguments are those of `servekit-simulate`. Raises `ConfigError` where one is not understood.
+    """

@@ -59,6 +59,12 @@ fn send_load(python: Python<'_>, plan_json: &str, bodies: Vec<Vec<u8>>) -> PyRes
     leave_python(python, || bench::run(plan_json, bodies))
 }
 
+/// Plays batching policies against each other on a virtual clock; gives what is to be printed.
+#[pyfunction]
+fn simulate(python: Python<'_>, arguments: Vec<String>) -> PyResult<String> {
+    leave_python(python, || servekit_simulate::main_with(&arguments).map_err(Error::Config))
+}
+
 /// Reads what crosses; unknown keys are refused.
 fn parse<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, Error> {
     serde_json::from_str(json).map_err(|error| Error::Config(error.to_string()))
@@ -82,5 +88,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(round_trip, module)?)?;
     module.add_function(wrap_pyfunction!(core_plan, module)?)?;
     module.add_function(wrap_pyfunction!(send_load, module)?)?;
+    module.add_function(wrap_pyfunction!(simulate, module)?)?;
     module.add_function(wrap_pyfunction!(check, module)?)
 }

@@ -59,7 +59,6 @@ impl Steady {
     }
 
     /// Turns of the same load until nothing grows any more, then counts what further ones allocate.
-    #[expect(clippy::vec_box, reason = "a queue takes requests boxed")]
     fn allocated(&mut self, load: impl Fn(&Inbox, &Clock) -> Vec<Box<Pending>>) -> u64 {
         let mut allocated = 0;
         for turn in 0..50 {

@@ -15,7 +15,7 @@ def weights(name: str, *shape: int) -> TensorProto:
 
 
 def picked() -> tuple[list, list]:
-    """ids -> e [N, T, WIDTH], from a table."""
+    """Pick rows of a table: ids -> e [N, T, WIDTH]."""
     return [node("Gather", ["table", "ids"], ["e"])], [weights("table", TABLE_ROWS, WIDTH)]
 
 

@@ -42,5 +42,8 @@ def _automatic(one_row_us: float | None) -> tuple[float, str]:
         return AUTOMATIC_MS, "automatic: no row could be measured"
     by_row_ms = AUTOMATIC_ROWS * one_row_us / 1e3
     if by_row_ms > AUTOMATIC_MS:
-        return by_row_ms, f"automatic: {AUTOMATIC_ROWS} × one row's {one_row_us / 1e3:.1f} ms"
-    return AUTOMATIC_MS, f"automatic: one row takes {one_row_us:.0f} µs, {AUTOMATIC_ROWS} × that is less"
+        return (
+            by_row_ms,
+            f"automatic: {AUTOMATIC_ROWS} × one row's {one_row_us / 1e3:.1f} ms is more than {AUTOMATIC_MS:g}",
+        )
+    return AUTOMATIC_MS, f"automatic: {AUTOMATIC_ROWS} × one row's {one_row_us:.0f} µs is less"

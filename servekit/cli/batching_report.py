@@ -33,7 +33,7 @@ def lines(figures: ModelFigures, found: Sequence[Target]) -> Iterator[str]:
     proof = figures["proof"]
     if proof is not None:
         yield _line("proof", proof_text(figures))
-        if proof["why"]:
+        if not any(proof["why"] in reason for _, reason in figures["decisions"]):
             yield _line("", proof["why"])
     count = figures["lanes"]
     yield _line("lanes", f"{count}, each runs one batch at a time")

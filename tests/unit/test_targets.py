@@ -22,8 +22,8 @@ def test_every_level_has_one():
     ("model", "limit", "one_row_us", "held_ms", "source"),
     [
         ({}, None, None, 100, "automatic: no row could be measured"),
-        ({}, None, 800, 100, "automatic: one row takes 800 µs, 5 × that is less"),
-        ({}, None, 30_000, 150, "automatic: 5 × one row's 30.0 ms"),
+        ({}, None, 800, 100, "automatic: 5 × one row's 800 µs is less"),
+        ({}, None, 30_000, 150, "automatic: 5 × one row's 30.0 ms is more than 100"),
         ({}, 0, 30_000, 0, "limits.latency_target_ms"),
         ({}, 70, None, 70, "limits.latency_target_ms"),
         ({"latency_target_ms": 0}, 70, None, 0, "models.latency_target_ms"),

@@ -51,7 +51,7 @@ def test_it_tells_every_decision_with_its_reason(models):
         "           rows run alone and in batches of 2, 3, 8 and 64 gave the same",
         "lanes      1, each runs one batch at a time",
         "mode       auto, requests that name no level have 4",
-        "target     50 ms for level 1 (automatic: one row takes 40 µs, 5 × that is less)",
+        "target     50 ms for level 1 (automatic: 5 × one row's 40 µs is less)",
         "target     100 ms for levels 2 to 8 (automatic",
         "cores  1.5 usable: 2 shards, 2 runners",
         "quota of 1.5 processors",
@@ -96,6 +96,15 @@ def test_a_profile_shows_how_long_runs_take(models):
     assert ["1", "93.0", "µs", "10,753"] in lines
     assert ["64", "912.0", "µs", "70,175", "knee"] in lines
     assert "knee" not in checked(models / "good.onnx").output
+
+
+@pytest.mark.usefixtures("native")
+def test_what_a_decision_says_already_is_not_said_twice(models, monkeypatch):
+    why = snapshots.model()["proof"]["why"]
+    told = snapshots.model("good", decisions=[["batching", f"rows: {why}"]])
+    plan = {"cores": 1.0, "shards": 1, "runners": 1, "intra_op": 1, "reasons": []}
+    monkeypatch.setattr(_native, "check", lambda config_json: json.dumps(told | {"plan": plan, "run_ms_max": 1}))
+    assert checked(models / "good.onnx").output.count(why) == 1
 
 
 @pytest.mark.usefixtures("native")

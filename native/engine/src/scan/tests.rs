@@ -139,3 +139,75 @@ fn garbage_is_refused_with_an_offset() {
         assert!(text.contains("no ONNX file") || text.contains("holds no graph"), "{text}");
     }
 }
+
+/// A node of these inputs, with attributes ready made.
+fn linked(operator: &str, inputs: &[&str], output: &str, attributes: &[u8]) -> Vec<u8> {
+    let inputs: Vec<u8> = inputs.iter().flat_map(|input| field(1, input.as_bytes())).collect();
+    let ends = [inputs, field(2, output.as_bytes()), field(4, operator.as_bytes())].concat();
+    field(1, &[ends, attributes.to_vec()].concat())
+}
+
+fn attribute(name: &str, value: u64) -> Vec<u8> {
+    field(5, &[field(1, name.as_bytes()), number(3, value)].concat())
+}
+
+/// A weight of these sizes whose bytes are so many zeros.
+fn weight(name: &str, sizes: &[u64], kind: u64, bytes: usize) -> Vec<u8> {
+    let sizes: Vec<u8> = sizes.iter().flat_map(|size| number(1, *size)).collect();
+    field(5, &[sizes, number(2, kind), field(8, name.as_bytes()), field(9, &vec![0; bytes])].concat())
+}
+
+fn input(name: &str) -> Vec<u8> {
+    field(11, &field(1, name.as_bytes()))
+}
+
+#[test]
+fn the_smallest_table_that_an_input_picks_from_is_found_through_casts() {
+    let graph = [
+        linked("Cast", &["ids"], "whole", b""),
+        linked("Gather", &["large", "whole"], "a", b""),
+        linked("Reshape", &["whole", "shape"], "flat", b""),
+        linked("DequantizeLinear", &["small", "scale"], "table", b""),
+        linked("Gather", &["table", "flat"], "b", b""),
+        // Columns are not rows, and what is computed is no index of the input's.
+        linked("Gather", &["tiny", "ids"], "c", &attribute("axis", 1)),
+        linked("Add", &["ids", "whole"], "sum", b""),
+        linked("Gather", &["tiny", "sum"], "d", b""),
+        weight("large", &[100, 2], 1, 800),
+        weight("small", &[30, 2], 3, 60),
+        weight("tiny", &[2, 2], 1, 16),
+        [input("ids"), input("large")].concat(),
+    ];
+    let clues = found(&model(&graph.concat())).expect("scanned").clues;
+    assert_eq!(clues.tables, HashMap::from([("ids".to_owned(), 30)]));
+    assert_eq!((clues.suspects, clues.coarsest), (Vec::new(), None));
+}
+
+#[test]
+fn operators_that_look_across_rows_are_suspected() {
+    let graph = [
+        linked("Softmax", &["x"], "a", &attribute("axis", 1)),
+        linked("Softmax", &["a"], "b", &attribute("axis", 0)),
+        linked("CumSum", &["b", "axis"], "c", b""),
+        linked("Softmax", &["c"], "d", &attribute("axis", 0)),
+        linked("ReduceMax", &["d", "axis"], "e", b""),
+        linked("DynamicQuantizeLinear", &["e"], "f", b""),
+        weight("axis", &[1], 7, 8),
+        input("x"),
+    ];
+    let clues = found(&model(&graph.concat())).expect("scanned").clues;
+    assert_eq!(clues.suspects, ["Softmax over axis 0", "CumSum over axis 0", "ReduceMax over axis 0"]);
+}
+
+#[test]
+fn the_least_exact_type_of_the_weights_is_found() {
+    for (kinds, expected) in [
+        ([1, 1], None),
+        ([10, 1], Some(servekit_core::Datatype::Fp16)),
+        ([16, 10], Some(servekit_core::Datatype::Bf16)),
+    ] {
+        let weights = [weight("v", &[1], kinds[0], 4), weight("w", &[1], kinds[1], 4)].concat();
+        let graph = [linked("Add", &["x", "v"], "a", b""), linked("Add", &["a", "w"], "y", b""), weights].concat();
+        assert_eq!(found(&model(&graph)).expect("scanned").clues.coarsest, expected);
+    }
+}

@@ -183,7 +183,7 @@ def _estimates(models: Iterable[ModelFigures]) -> Iterator[Metric]:
     known = [(_of(m), m["estimate"]) for m in models if m["estimate"]]
     for name, documentation, value in _ESTIMATES:
         yield _gauge(name, documentation, [(of, value(estimate)) for of, estimate in known], MODEL)
-    surfaces = [(of, busy["surface"]) for of, estimate in known if (busy := busiest(estimate["surfaces"]))]
+    surfaces = [(of, surface) for of, estimate in known if (surface := busiest(estimate["surfaces"]))]
     yield _gauge(
         "servekit_estimate_base_seconds",
         "What a run takes whatever its rows, as estimated",

@@ -126,28 +126,20 @@ class Proof(TypedDict):
     why: str
 
 
-class Surface(TypedDict):
-    """How long a run of some rows takes: a part for the run, one for each row, and a factor for each number of rows."""
+Surface = TypedDict(
+    "Surface",
+    {"class": str, "base_ns": float, "row_ns": float, "spread": float, "corrections": list[float], "samples": int},
+)
+"""How long a run of some rows takes: a part for the run, one for each row, and a factor for each number of rows.
 
-    base_ns: float
-    row_ns: float
-    spread: float
-    corrections: list[float]
-    samples: int
-
-
-class ClassSurface(TypedDict):
-    """The surface of what may share a batch; an empty shape stands for the model as a whole."""
-
-    shape: str
-    length: int | None
-    surface: Surface
+`class` says in words what may share such a run; first comes the model as a whole.
+"""
 
 
 class Estimate(TypedDict):
     """What a queue goes by."""
 
-    surfaces: list[ClassSurface]
+    surfaces: list[Surface]
     rows_per_s: float
     knee_rows: int
     capacity_rows_per_s: float
@@ -177,7 +169,10 @@ class ModelFigures(TypedDict):
     decisions: list[list[str]]
     proof: Proof | None
     one_row_us: float | None
-    surfaces: list[ClassSurface]
+    intra_op: int
+    warm_up: str
+    profile: str
+    surfaces: list[Surface]
     mode: str
     targets_ms: list[float]
     priority_default: int
@@ -219,15 +214,26 @@ def read(text: str) -> Snapshot:
 def with_defaults(model: dict[str, Any]) -> ModelFigures:
     """A model's entry, with nothing counted where nothing is said."""
     figures: Any = {**_unserved(), **model}
+    if figures["estimate"] is not None:
+        known = [_surface(entry) for entry in figures["estimate"]["surfaces"]]
+        figures["estimate"] = figures["estimate"] | {"surfaces": known}
     entry: ModelFigures = figures
     return entry
 
 
+def _surface(known: dict[str, Any]) -> dict[str, Any]:
+    """What a queue knows of a class, in the form in which the load tells it."""
+    shape, length = known["shape"] or "all shapes", known["length"]
+    return {"class": shape if length is None else f"{shape}, n up to {length}", **known["surface"]}
+
+
 def _unserved() -> dict[str, Any]:
     return {
-        **dict.fromkeys(("execution", "device", "ort", "digest", "mode"), ""),
-        **dict.fromkeys(("file_bytes", "batch_rows_max", "lanes", "priority_default", "rows", "runs", "panics"), 0),
-        **dict.fromkeys(("in_flight_requests", "queue_rows", "queue_requests"), 0),
+        **dict.fromkeys(("execution", "device", "ort", "digest", "mode", "warm_up", "profile"), ""),
+        **dict.fromkeys(
+            ("file_bytes", "batch_rows_max", "lanes", "intra_op", "priority_default", "rows", "runs", "panics"), 0
+        ),
+        **dict.fromkeys(("rows", "runs", "panics", "in_flight_requests", "queue_rows", "queue_requests"), 0),
         "load_s": 0.0,
         **dict.fromkeys(("contract", "proof", "one_row_us", "estimate")),
         "decisions": [],

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from servekit.snapshot import ClassSurface, Surface
+from servekit.snapshot import Surface
 
 
 def predicted_s(surface: Surface, rows: int) -> float:
@@ -12,15 +12,9 @@ def predicted_s(surface: Surface, rows: int) -> float:
     return (surface["base_ns"] + surface["row_ns"] * rows) * correction / 1e9
 
 
-def busiest(surfaces: Sequence[ClassSurface]) -> ClassSurface | None:
+def busiest(surfaces: Sequence[Surface]) -> Surface | None:
     """The one that most runs were seen of; the model as a whole where it is among them."""
-    return max(surfaces, key=lambda known: known["surface"]["samples"], default=None)
-
-
-def named(known: ClassSurface) -> str:
-    """What a surface is about, in words."""
-    shape = known["shape"] or "all shapes"
-    return shape if known["length"] is None else f"{shape}, n up to {known['length']}"
+    return max(surfaces, key=lambda surface: surface["samples"], default=None)
 
 
 def knee_rows(surface: Surface, rows_max: int, target_s: float, lanes: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from servekit.config.limits import Limits
 from servekit.config.schema import ModelSettings
 from servekit.snapshot import ModelFigures, Surface
-from servekit.surfaces import busiest, knee_rows, named, predicted_s
+from servekit.surfaces import busiest, knee_rows, predicted_s
 from servekit.targets import Target, targets
 
 _WIDTH = 10
@@ -24,7 +24,7 @@ def effective_targets(settings: ModelSettings, limits: Limits, figures: ModelFig
 
 def as_json(figures: ModelFigures, found: Sequence[Target]) -> dict[str, Any]:
     """The same for machines."""
-    keys = ("proof", "one_row_us", "surfaces", "mode", "priority_default")
+    keys = ("proof", "one_row_us", "surfaces", "mode", "priority_default", "intra_op", "warm_up", "profile")
     return {key: figures.get(key) for key in keys} | {"targets": [target._asdict() for target in found]}
 
 
@@ -35,8 +35,12 @@ def lines(figures: ModelFigures, found: Sequence[Target]) -> Iterator[str]:
         yield _line("proof", proof_text(figures))
         if not any(proof["why"] in reason for _, reason in figures["decisions"]):
             yield _line("", proof["why"])
-    count = figures["lanes"]
-    yield _line("lanes", f"{count}, each runs one batch at a time")
+    threads = f" on {figures['intra_op']} threads" if figures["intra_op"] > 1 else ""
+    yield _line("lanes", f"{figures['lanes']}, each runs one batch at a time{threads}")
+    told = {subject for subject, _ in figures["decisions"]}
+    for subject, text in (("warm_up", figures["warm_up"]), ("profile", figures["profile"])):
+        if text and subject not in told:
+            yield _line(subject, text)
     if figures["mode"]:
         yield _line("mode", f"{figures['mode']}, requests that name no level have {figures['priority_default']}")
     for (held_ms, source), levels in groupby(found, key=lambda target: (target.ms, target.source)):
@@ -59,22 +63,20 @@ def proof_text(figures: ModelFigures) -> str:
 
 def profile(figures: ModelFigures, found: Sequence[Target]) -> Iterator[str]:
     """The measured surface as a table."""
-    whole = busiest(figures["surfaces"])
-    if whole is None:
+    surface = busiest(figures["surfaces"])
+    if surface is None:
         yield "  no run was measured: made-up rows could not be run, or warm_up_seconds_max left no time for it"
         return
-    surface = whole["surface"]
     target_s = found[0].ms / 1e3 if found else 0.0
     rows_max, lanes = figures["batch_rows_max"], figures["lanes"]
     knee = knee_rows(surface, rows_max, target_s, lanes)
-    for known in figures["surfaces"]:
-        measured = known["surface"]
+    for measured in figures["surfaces"]:
         yield _line(
             "surface",
-            f"{named(known)}: {measured['base_ns'] / 1e3:.1f} µs a run + {measured['row_ns'] / 1e3:.2f} µs a row, "
+            f"{measured['class']}: {measured['base_ns'] / 1e3:.1f} µs a run + {measured['row_ns'] / 1e3:.2f} µs a row, "
             f"± {measured['spread']:.0%}, {measured['samples']} runs",
         )
-    yield f"  {'rows':>8}  {'a run takes':>12}  {'rows a second':>14}   ({named(whole)})"
+    yield f"  {'rows':>8}  {'a run takes':>12}  {'rows a second':>14}   ({surface['class']})"
     for rows in sorted({*_steps(rows_max), *([knee] if knee else [])}):
         mark = "  knee" if rows == knee else ""
         yield f"  {rows:>8}  {_took(surface, rows):>12}  {_rate(surface, rows):>14}{mark}"

@@ -7,8 +7,8 @@ from itertools import groupby
 from typing import NamedTuple
 
 from servekit.anatomy import STAGES, slowest_s
-from servekit.snapshot import ClassSurface, Estimate, ModelFigures
-from servekit.surfaces import named, predicted_s
+from servekit.snapshot import Estimate, ModelFigures, Surface
+from servekit.surfaces import predicted_s
 
 UNKNOWN = "–"
 
@@ -67,8 +67,8 @@ def explain(model: ModelFigures, why: str | None) -> Explanation:
         waste=f"{padding.get('padded', 0) / elements:.1%} of {elements:,} elements" if elements else "none",
         estimate={} if estimate is None else _estimate(estimate),
         surfaces=tuple(
-            _surface(known, model["batch_rows_max"])
-            for known in (model["surfaces"] if estimate is None else estimate["surfaces"])
+            _surface(surface, model["batch_rows_max"])
+            for surface in (model["surfaces"] if estimate is None else estimate["surfaces"])
         ),
         anatomy=tuple(
             (words, tuple(_time(spent_s[stage]) for stage in STAGES))
@@ -105,10 +105,9 @@ def _estimate(estimate: Estimate) -> dict[str, str]:
     }
 
 
-def _surface(known: ClassSurface, rows_max: int) -> dict[str, str]:
-    surface = known["surface"]
+def _surface(surface: Surface, rows_max: int) -> dict[str, str]:
     return {
-        "of": named(known),
+        "of": surface["class"],
         "base": _time(surface["base_ns"] / 1e9),
         "row": _time(surface["row_ns"] / 1e9),
         "one": _time(predicted_s(surface, 1)),

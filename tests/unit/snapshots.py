@@ -11,9 +11,12 @@ def requests(outcome: str, counts: list[int], sum_s: float, transport: str = "gr
     return {"transport": transport, "outcome": outcome, "counts": counts, "sum_s": sum_s}
 
 
-def surface(shape: str = "", samples: int = 120) -> dict[str, Any]:
-    known = {"base_ns": 80_000.0, "row_ns": 13_000.0, "spread": 0.08, "corrections": [], "samples": samples}
-    return {"shape": shape, "length": 64 if shape else None, "surface": known}
+KNOWN = {"base_ns": 80_000.0, "row_ns": 13_000.0, "spread": 0.08, "corrections": [], "samples": 120}
+
+
+def surface(**changes: Any) -> dict[str, Any]:
+    """As a load tells it, and a snapshot once it is read."""
+    return {"class": "all shapes", **KNOWN} | changes
 
 
 def anatomy(transport: str) -> dict[str, Any]:
@@ -54,6 +57,9 @@ def model(name: str = "tiny", **changes: Any) -> dict[str, Any]:
             "why": "rows run alone and in batches of 2, 3, 8 and 64 gave the same",
         },
         "one_row_us": 40,
+        "intra_op": 2,
+        "warm_up": "9 runs of 3 sizes in 0.1 s",
+        "profile": "none",
         "surfaces": [surface()],
         "mode": "auto",
         "targets_ms": [50, 100, 100, 100, 100, 100, 100, 100],
@@ -72,7 +78,10 @@ def model(name: str = "tiny", **changes: Any) -> dict[str, Any]:
         "padding": {"useful": 90, "padded": 10},
         "anatomy": [anatomy("grpc"), anatomy("http_json")],
         "estimate": {
-            "surfaces": [surface(), surface("[?, n]", samples=3)],
+            "surfaces": [
+                {"shape": "", "length": None, "surface": KNOWN},
+                {"shape": "[?, n]", "length": 64, "surface": KNOWN | {"samples": 3}},
+            ],
             "rows_per_s": 1500.0,
             "knee_rows": 48,
             "capacity_rows_per_s": 50_000.0,

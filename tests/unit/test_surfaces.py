@@ -2,12 +2,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servekit.surfaces import busiest, knee_rows, named, predicted_s
+from servekit import snapshot
+from servekit.surfaces import busiest, knee_rows, predicted_s
 from tests.unit import snapshots
 
 
 def surface(base_us=80.0, row_us=13.0, corrections=()):
-    return snapshots.surface()["surface"] | {
+    return snapshots.surface() | {
         "base_ns": base_us * 1e3,
         "row_ns": row_us * 1e3,
         "corrections": list(corrections),
@@ -36,20 +37,21 @@ def test_a_step_in_the_cost_is_seen():
 
 
 def test_the_busiest_has_most_runs():
-    few, many = snapshots.surface("[?, n]", samples=2), snapshots.surface()
+    few, many = snapshots.surface(samples=2), snapshots.surface()
     assert busiest([few, many]) == many
     assert busiest([]) is None
 
 
-def test_a_surface_says_what_it_is_about():
-    assert named(snapshots.surface()) == "all shapes"
-    assert named(snapshots.surface("[?, n]")) == "[?, n], n up to 64"
-    assert named(snapshots.surface("[?, 4]") | {"length": None}) == "[?, 4]"
+def test_what_a_queue_knows_is_read_in_the_form_of_a_load():
+    (model,) = snapshot.read(snapshots.text())["models"]
+    whole, longer = model["estimate"]["surfaces"]
+    assert whole == snapshots.surface()
+    assert longer["class"] == "[?, n], n up to 64"
 
 
 @given(st.floats(1, 1e6), st.floats(1, 1e6), st.floats(0, 10), st.integers(1, 8), st.integers(1, 300))
 def test_the_knee_meets_its_target(base_ns, row_ns, target_s, lanes, rows_max):
-    measured = snapshots.surface()["surface"] | {"base_ns": base_ns, "row_ns": row_ns}
+    measured = snapshots.surface() | {"base_ns": base_ns, "row_ns": row_ns}
     knee = knee_rows(measured, rows_max, target_s, lanes)
     assert 0 <= knee <= rows_max
     assert not (knee and target_s) or predicted_s(measured, knee) * (1 + 1 / lanes) <= target_s

@@ -49,7 +49,9 @@ def test_it_tells_every_decision_with_its_reason(models):
         "batching   rows: first axis is symbolic",
         "proof      within tolerance, difference 2e-07 of 1e-05 allowed, up to 64 rows",
         "           rows run alone and in batches of 2, 3, 8 and 64 gave the same",
-        "lanes      1, each runs one batch at a time",
+        "lanes      1, each runs one batch at a time on 2 threads",
+        "warm_up    9 runs of 3 sizes in 0.1 s",
+        "profile    none",
         "mode       auto, requests that name no level have 4",
         "target     50 ms for level 1 (automatic: 5 × one row's 40 µs is less)",
         "target     100 ms for levels 2 to 8 (automatic",
@@ -80,7 +82,7 @@ def test_machines_get_one_object(models):
     }
     good = next(model for model in told["models"] if model["name"] == "good")
     assert good["proof"]["verdict"] == "within tolerance"
-    assert good["surfaces"][0]["surface"]["samples"] == 120
+    assert good["surfaces"][0]["samples"] == 120
     assert good["targets"][1] == {"level": 2, "ms": 100, "source": good["targets"][0]["source"]}
     assert told["cores"]["cores"] == 1.5
     assert told["limits"]["request_body_bytes_max"] > 0

@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn a_buffer_is_aligned_and_keeps_its_place() {
         let mut buffer = AlignedBuffer::new();
-        assert_eq!(buffer.first(0), []);
+        assert_eq!(buffer.first(0), [0_u8; 0]);
         assert!(buffer.room(100));
         assert_eq!(buffer.start().as_ptr() as usize % 64, 0);
         buffer.first(100).fill(7);

@@ -13,7 +13,8 @@ pub struct CorePlan {
     pub shards: u32,
     /// Threads that run batches.
     pub runners: u32,
-    /// Threads of one run.
+    /// Threads of one run that each runner has a core for; a model that would miss its latency target gets more, up to
+    /// all cores.
     pub intra_op: u32,
     /// One sentence per fact and per decision.
     pub reasons: Vec<String>,
@@ -26,6 +27,15 @@ pub struct Shares {
     pub shards: Option<u32>,
     /// See [`CorePlan::runners`].
     pub runners: Option<u32>,
+}
+
+impl CorePlan {
+    /// Runners whose cores a run of so many threads keeps busy.
+    #[must_use]
+    pub fn runners_busy(&self, intra_op: u32) -> u32 {
+        let whole = self.cores.ceil().max(1.0) as u32;
+        intra_op.saturating_mul(self.runners).div_ceil(whole).clamp(1, self.runners.max(1))
+    }
 }
 
 /// Reads affinity and quotas of this process, and plans with them.
@@ -63,7 +73,9 @@ fn plan(processors: usize, quotas: &[Quota], shares: Shares) -> CorePlan {
     let shards = threads("shards", shares.shards);
     let runners = threads("runners", shares.runners);
     let intra_op = (whole / runners).max(1);
-    reasons.push(format!("{intra_op} threads a run: {whole} cores shared by {runners} runners"));
+    reasons.push(format!(
+        "{intra_op} threads a run: {whole} cores shared by {runners} runners, more where a model needs them"
+    ));
     CorePlan { cores, shards, runners, intra_op, reasons }
 }
 

@@ -17,11 +17,13 @@ mod environment;
 mod fault;
 mod file;
 mod gather;
+mod intra;
 mod lane;
 mod loader;
 mod memory;
 mod model;
 mod probe;
+mod profile;
 mod proof;
 mod protobuf;
 mod ragged;
@@ -33,6 +35,7 @@ mod signature;
 mod tolerance;
 mod trial;
 mod values;
+mod warm_up;
 mod zipmap;
 
 pub use control::Terminator;
@@ -43,3 +46,4 @@ pub use memory::give_back_freed_memory;
 pub use model::{
     Description, DeviceChoice, Execution, LoadedModel, ModelSpec, Placement, ProofSummary, Sample, Settings, Verdict,
 };
+pub use profile::{KnownSurface, ProfileFile, ProfileUse};

@@ -10,18 +10,22 @@ use crate::axes;
 use crate::cuda;
 use crate::fault::{Fault, told};
 use crate::file::{self, ModelFile};
-use crate::lane::{Graph, Lane, Part};
+use crate::lane::Graph;
 use crate::memory::give_back_freed_memory;
 use crate::model::{
-    Description, DeviceChoice, Execution, LoadedModel, ModelSpec, Placement, ProofSummary, Settings, Verdict,
+    Description, DeviceChoice, Execution, LoadedModel, ModelSpec, Placement, ProofSummary, Settings, Start, Verdict,
 };
 use crate::probe::{self, Findings, Subject};
+use crate::profile::KnownSurface;
 use crate::proof;
 use crate::ragged;
 use crate::samples;
 use crate::scan::{self, Scan};
 use crate::session::{Device, Session, SessionSource};
 use crate::signature::{self, Signature};
+
+mod readiness;
+mod threads;
 
 /// Even a tiny model may have this much for its runs.
 const ARENA_BYTES_MIN: u64 = 64 << 20;
@@ -47,7 +51,7 @@ impl Environment {
         loaded.description.load_s = started_at.elapsed().as_secs_f64();
         drop(loader);
         give_back_freed_memory();
-        Ok(LoadedModel::new(loaded.contract, loaded.description, loaded.graph, loaded.sessions))
+        Ok(LoadedModel::new(loaded.contract, loaded.description, loaded.graph, loaded.sessions, loaded.start))
     }
 }
 
@@ -67,11 +71,14 @@ struct Loaded {
     description: Description,
     graph: Arc<Graph>,
     sessions: Vec<Arc<Session>>,
+    start: Start,
 }
 
 /// A session that was tried, and the memory it needs.
 struct Tried {
     device: Device,
+    /// Threads of one run of the session.
+    intra_op: u32,
     session: Arc<Session>,
     graph: Arc<Graph>,
     findings: Findings,
@@ -89,13 +96,16 @@ impl Loader<'_> {
         let until = Instant::now() + self.proof_time_max();
         let proof = self.prove(&mut tried)?;
         let ragged = self.prove_lengths(&mut tried, until)?;
+        let until = Instant::now() + seconds(self.settings.warm_up_seconds_max);
+        self.choose_threads(&mut tried, until)?;
         let sessions = self.sessions(&tried)?;
+        let (warmed, profile_file) = self.warm_up(&tried, ragged.as_deref(), until)?;
         let findings = &tried.findings;
         let batching = match &findings.batching {
             Ok(()) => Batching::Rows,
             Err(why) => Batching::Alone(why.as_str().into()),
         };
-        let placement = self.decide(&mut tried.decisions, findings, tried.device);
+        let placement = self.decide(&mut tried.decisions, findings, (tried.device, tried.intra_op));
         let contract = Contract {
             model: self.spec.name.as_str().into(),
             inputs: tried.graph.signature.inputs.iter().map(|port| port.spec.clone()).collect(),
@@ -119,10 +129,15 @@ impl Loader<'_> {
             mixed_length_max: contract.ragged.as_ref().map(|ragged| ragged.length_max),
             one_row_us: findings.one_row.map(|time| time.as_micros() as u64),
             proof,
-            lanes: if tried.session.is_shared() { self.lanes(tried.device) } else { sessions.len() as u32 },
+            lanes: if tried.session.is_shared() { self.lanes(tried.device, 1) } else { sessions.len() as u32 },
+            intra_op: tried.intra_op,
+            surfaces: warmed.surfaces.iter().map(KnownSurface::from).collect(),
+            profile: warmed.profile,
+            warm_up: warmed.text,
             decisions: tried.decisions,
         };
-        Ok(Loaded { contract, description, graph: tried.graph, sessions })
+        let start = Start { surface: warmed.surfaces.into_iter().next().map(|known| known.surface), profile_file };
+        Ok(Loaded { contract, description, graph: tried.graph, sessions, start })
     }
 
     fn batch_rows_max(&self) -> u64 {
@@ -133,9 +148,14 @@ impl Loader<'_> {
         self.spec.batch_bytes_max.unwrap_or(self.limits.batch_bytes_max)
     }
 
-    fn lanes(&self, device: Device) -> u32 {
+    /// Batches that may run at once: as many as there are cores for.
+    fn lanes(&self, device: Device, intra_op: u32) -> u32 {
         let lanes = self.settings.lanes.max(1);
-        if device == Device::Cpu { lanes } else { lanes.min(CUDA_LANES_MAX) }
+        match (device, intra_op) {
+            (Device::Cpu, ..=1) => lanes,
+            (Device::Cpu, threads) => (self.cores() / threads).clamp(1, lanes),
+            _ => lanes.min(CUDA_LANES_MAX),
+        }
     }
 
     fn refused(&self, fault: Fault) -> Refusal {
@@ -148,6 +168,7 @@ impl Loader<'_> {
         let mut arena_bytes_max = configured.unwrap_or(ARENA_BYTES_MIN);
         let mut decisions = Decisions::new();
         let (device, mut session) = self.first_session(arena_bytes_max, &mut decisions)?;
+        let intra_op = self.threads_first();
         let signature = signature::read(&session, &self.scan, &self.spec.name)?;
         let graph = Arc::new(Graph::new(signature));
         let subject = self.subject(&graph)?;
@@ -157,13 +178,13 @@ impl Loader<'_> {
             let ceiling = self.limits.memory_bytes_max.max(ARENA_BYTES_MIN);
             let was_too_small = findings.ran_out_of_memory;
             if was_too_small {
-                session = self.session(device, ceiling)?;
+                session = self.session(device, ceiling, intra_op)?;
                 findings = probe(&session)?;
             }
             let needed = findings.peak_bytes.saturating_mul(ARENA_PEAK_FACTOR).clamp(ARENA_BYTES_MIN, ceiling);
             if was_too_small || needed > arena_bytes_max {
                 arena_bytes_max = needed;
-                session = self.session(device, arena_bytes_max)?;
+                session = self.session(device, arena_bytes_max, intra_op)?;
                 probe::warm_up(&graph, &session, &findings);
             }
         }
@@ -176,7 +197,7 @@ impl Loader<'_> {
         };
         decisions.push(("arena".to_owned(), format!("{arena_bytes_max} bytes for each lane: {why}")));
         drop(subject);
-        Ok(Tried { device, session, graph, findings, arena_bytes_max, decisions })
+        Ok(Tried { device, intra_op, session, graph, findings, arena_bytes_max, decisions })
     }
 
     /// What probe and proof try.
@@ -259,8 +280,7 @@ impl Loader<'_> {
     }
 
     fn proof_time_max(&self) -> Duration {
-        const LONGEST: Duration = Duration::from_secs(3600);
-        Duration::try_from_secs_f64(self.settings.proof_seconds_max).map_or(Duration::ZERO, |time| time.min(LONGEST))
+        seconds(self.settings.proof_seconds_max)
     }
 
     /// A session on the device that was asked for, or on the one that works.
@@ -270,7 +290,8 @@ impl Loader<'_> {
         decisions: &mut Decisions,
     ) -> Result<(Device, Arc<Session>), Refusal> {
         let mut decide = |text: String| decisions.push(("device".to_owned(), text));
-        let on_cpu = || Ok((Device::Cpu, self.session(Device::Cpu, arena_bytes_max)?));
+        let intra_op = self.threads_first();
+        let on_cpu = || Ok((Device::Cpu, self.session(Device::Cpu, arena_bytes_max, intra_op)?));
         let choice = self.settings.device;
         if choice == DeviceChoice::Cpu {
             decide("cpu: as configured".to_owned());
@@ -290,7 +311,7 @@ impl Loader<'_> {
         }
         cuda::preload(self.environment.library());
         let device = Device::Cuda(0);
-        match self.build(device, arena_bytes_max) {
+        match self.build(device, arena_bytes_max, intra_op) {
             Ok(session) => {
                 decide(format!("{}: it is there and works", device.name()));
                 Ok((device, session))
@@ -310,21 +331,21 @@ impl Loader<'_> {
         }
     }
 
-    fn session(&self, device: Device, arena_bytes_max: u64) -> Result<Arc<Session>, Refusal> {
-        self.build(device, arena_bytes_max).map_err(|fault| self.refused(fault))
+    fn session(&self, device: Device, arena_bytes_max: u64, intra_op: u32) -> Result<Arc<Session>, Refusal> {
+        self.build(device, arena_bytes_max, intra_op).map_err(|fault| self.refused(fault))
     }
 
-    fn build(&self, device: Device, arena_bytes_max: u64) -> Result<Arc<Session>, Fault> {
+    fn build(&self, device: Device, arena_bytes_max: u64, intra_op: u32) -> Result<Arc<Session>, Fault> {
         let source = SessionSource {
             environment: self.environment,
             model: &self.file.bytes,
             folder: &self.file.folder,
             device,
             gpu_bytes_max: self.spec.arena_bytes_max.or(self.limits.arena_bytes_max),
-            intra_op: self.settings.intra_op,
+            intra_op,
         };
         // A session that lanes share has one arena for all of them.
-        let shared_by = if source.is_shared() { u64::from(self.lanes(device)) } else { 1 };
+        let shared_by = if source.is_shared() { u64::from(self.lanes(device, 1)) } else { 1 };
         Ok(Arc::new(Session::build(&source, arena_bytes_max.saturating_mul(shared_by))?))
     }
 
@@ -332,9 +353,9 @@ impl Loader<'_> {
     fn sessions(&self, tried: &Tried) -> Result<Vec<Arc<Session>>, Refusal> {
         let mut sessions = vec![Arc::clone(&tried.session)];
         if !tried.session.is_shared() {
-            for _ in 1..self.lanes(tried.device) {
-                let session = self.session(tried.device, tried.arena_bytes_max)?;
-                warm_up(&tried.graph, &session);
+            for _ in 1..self.lanes(tried.device, tried.intra_op) {
+                let session = self.session(tried.device, tried.arena_bytes_max, tried.intra_op)?;
+                probe::warm_up(&tried.graph, &session, &tried.findings);
                 sessions.push(session);
             }
         }
@@ -342,14 +363,15 @@ impl Loader<'_> {
     }
 
     /// Where batches run; notes this.
-    fn decide(&self, decisions: &mut Decisions, findings: &Findings, device: Device) -> Placement {
-        let (placement, why) = self.placement(findings, device);
+    fn decide(&self, decisions: &mut Decisions, findings: &Findings, runs_on: (Device, u32)) -> Placement {
+        let (placement, why) = self.placement(findings, runs_on);
         let name = if placement == Placement::Inline { "inline" } else { "pool" };
         decisions.push(("execution".to_owned(), format!("{name}: {why}")));
         placement
     }
 
-    fn placement(&self, findings: &Findings, device: Device) -> (Placement, String) {
+    /// The device is that of the sessions, with the threads of their runs.
+    fn placement(&self, findings: &Findings, (device, intra_op): (Device, u32)) -> (Placement, String) {
         let pool = |why: String| (Placement::Pool, why);
         if self.spec.execution == Execution::Pool {
             return pool("as configured".to_owned());
@@ -363,8 +385,8 @@ impl Loader<'_> {
         if self.spec.execution == Execution::Inline {
             return (Placement::Inline, "as configured".to_owned());
         }
-        if self.settings.intra_op > 1 {
-            return pool(format!("runs have {} threads each", self.settings.intra_op));
+        if intra_op > 1 {
+            return pool(format!("runs have {intra_op} threads each"));
         }
         let Some(batch) = &findings.batch else {
             let why = findings.failure.as_deref().unwrap_or("it could not be repeated");
@@ -396,10 +418,8 @@ fn output_specs(signature: &Signature, findings: &Findings) -> Box<[TensorSpec]>
     signature.outputs.iter().enumerate().map(spec).collect()
 }
 
-/// Runs the golden row once, so that the first request finds memory and caches ready. Whether it succeeds is seen
-/// later: a probe never refuses a load.
-fn warm_up(graph: &Arc<Graph>, session: &Arc<Session>) {
-    if let (Some(inputs), Ok(mut lane)) = (graph.golden.get(), Lane::new(Arc::clone(graph), Arc::clone(session))) {
-        let _ = lane.run_parts(&[Part { inputs, rows: 1, is_whole: true }], 1);
-    }
+/// A time that an operator allows, never out of range.
+fn seconds(count: f64) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(3600);
+    Duration::try_from_secs_f64(count).map_or(Duration::ZERO, |time| time.min(LONGEST))
 }

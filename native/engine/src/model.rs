@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use servekit_core::{Contract, Executor, Model, Reason, Refusal, RunFailure, Tensor};
+use servekit_core::{Contract, Executor, Model, Reason, Refusal, RunFailure, Surface, Tensor};
 
 use crate::control::Control;
 use crate::lane::{Graph, Lane, Part};
+use crate::profile::{KnownSurface, ProfileFile, ProfileUse};
 use crate::session::Session;
 
 /// Where an operator wants batches to run.
@@ -70,6 +71,10 @@ pub struct ModelSpec {
     pub samples: Vec<Sample>,
     /// Whether rows are taken to be independent of each other without a proof.
     pub trust_batching: bool,
+    /// Threads of one run; `None` is chosen at load.
+    pub intra_op: Option<u32>,
+    /// Answers are to be there within this; 0 is whenever. `None` is what follows from how long one row takes.
+    pub latency_target_ms: Option<u64>,
 }
 
 /// One input of a model, filled by the operator.
@@ -82,11 +87,13 @@ pub struct Sample {
 }
 
 /// What holds for all models of a process.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// See [`DeviceChoice`].
     pub device: DeviceChoice,
-    /// Threads of one run.
+    /// Cores that all runs together may keep busy.
+    pub cores: f64,
+    /// Threads of one run that each runner has a core for; a model that would miss its latency target gets more.
     pub intra_op: u32,
     /// Batches of one model that may run at once: the greater of shards and runners.
     pub lanes: u32,
@@ -94,6 +101,10 @@ pub struct Settings {
     pub inline_run_us_max: u64,
     /// Time for the proof that rows may share runs; what is proved by then holds.
     pub proof_seconds_max: f64,
+    /// Time for runs of all sizes before a model is ready, and for the choice of threads.
+    pub warm_up_seconds_max: f64,
+    /// Where run times are kept from one start to the next; may not be there yet. `None` keeps none.
+    pub profiles: Option<PathBuf>,
 }
 
 /// Whether rows may share runs, in one word.
@@ -167,8 +178,23 @@ pub struct Description {
     pub proof: ProofSummary,
     /// Batches that may run at once.
     pub lanes: u32,
+    /// Threads of one run.
+    pub intra_op: u32,
+    /// How long runs take, as measured at load or kept from earlier starts: what batching starts from. First of the
+    /// model as a whole, or of its usual length.
+    pub surfaces: Vec<KnownSurface>,
+    /// What has become of what was kept.
+    pub profile: ProfileUse,
+    /// Runs before the model was ready, in words.
+    pub warm_up: String,
     /// Topic, and decision with its reason.
     pub decisions: Vec<(String, String)>,
+}
+
+/// What batching starts from, and where it is kept.
+pub(crate) struct Start {
+    pub(crate) surface: Option<Surface>,
+    pub(crate) profile_file: Option<ProfileFile>,
 }
 
 /// A model in service.
@@ -182,6 +208,7 @@ pub struct LoadedModel {
     spare: Arc<Mutex<Vec<Arc<Session>>>>,
     /// Of the lanes given out, to stop runs that take too long. Locked when a lane is made or runs are looked through.
     controls: Mutex<Vec<Weak<Control>>>,
+    start: Start,
 }
 
 impl LoadedModel {
@@ -190,15 +217,28 @@ impl LoadedModel {
         description: Description,
         graph: Arc<Graph>,
         sessions: Vec<Arc<Session>>,
+        start: Start,
     ) -> Self {
         let spare = Arc::new(Mutex::new(sessions.clone()));
-        Self { contract, description, graph, sessions, spare, controls: Mutex::default() }
+        Self { contract, description, graph, sessions, spare, controls: Mutex::default(), start }
     }
 
     /// What is known of it.
     #[must_use]
     pub fn description(&self) -> &Description {
         &self.description
+    }
+
+    /// How long runs took at load, or in earlier starts; `None` where none was made.
+    #[must_use]
+    pub fn surface(&self) -> Option<&Surface> {
+        self.start.surface.as_ref()
+    }
+
+    /// Where to keep what is learned while it is served; `None` where nothing is kept.
+    #[must_use]
+    pub fn profile_file(&self) -> Option<&ProfileFile> {
+        self.start.profile_file.as_ref()
     }
 
     /// A lane that can be stopped; the same as [`Model::executor`] otherwise.

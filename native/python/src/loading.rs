@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use servekit_engine::{
-    CorePlan, Description, DeviceChoice, Environment, Execution, LoadedModel, LogLevel, ModelSpec, Sample, Settings,
-    Shares, core_plan,
+    CorePlan, Description, DeviceChoice, Environment, Execution, LoadedModel, LogLevel, ModelSpec, ProfileUse, Sample,
+    Settings, Shares, core_plan,
 };
 use servekit_server::core::{Datatype, Limits, Model as _, Policy, Reason, Refusal, Tensor, latency_targets};
 use servekit_server::{Placement, Served};
@@ -46,10 +46,13 @@ impl Loader {
                 config::Device::Cpu => DeviceChoice::Cpu,
                 config::Device::Cuda => DeviceChoice::Cuda,
             },
+            cores: plan.cores,
             intra_op: plan.intra_op,
             lanes: plan.shards.max(plan.runners),
             inline_run_us_max: inline_run_us_max(&config.execution, &plan),
             proof_seconds_max: config.batching.proof_seconds_max,
+            warm_up_seconds_max: config.batching.warm_up_seconds_max,
+            profiles: config.batching.profiles.clone(),
         };
         Ok(Self { environment, settings, batching: config.batching.clone(), limits: config.limits.clone(), plan })
     }
@@ -59,6 +62,7 @@ impl Loader {
     /// # Errors
     /// Why it cannot be served.
     pub fn load(&self, model: &config::Model) -> Result<Arc<LoadedModel>, Refusal> {
+        let said_of_level = model.latency_targets_ms.get(&self.batching.priority_default);
         let spec = ModelSpec {
             name: model.name.clone(),
             version: model.version.clone(),
@@ -74,8 +78,14 @@ impl Loader {
             links: model.links,
             samples: samples(model)?,
             trust_batching: model.trust_batching.unwrap_or(self.batching.trust_batching),
+            intra_op: model.intra_op.or(self.batching.intra_op),
+            latency_target_ms: said_of_level.copied().or(model.latency_target_ms).or(self.limits.latency_target_ms),
         };
-        self.environment.load(&spec, &self.limits, &self.settings).map(Arc::new)
+        let loaded = self.environment.load(&spec, &self.limits, &self.settings)?;
+        if let ProfileUse::Ignored(why) = &loaded.description().profile {
+            tell(&format!("what was kept of the run times of model '{}' is ignored: {why}", model.name));
+        }
+        Ok(Arc::new(loaded))
     }
 
     /// Puts a loaded model into the form that is served.
@@ -95,6 +105,8 @@ impl Loader {
         let targets = latency_targets(levels, said_ms, &model.latency_targets_ms, one_row);
         policy.target = targets[usize::from(self.batching.priority_default.clamp(1, levels)) - 1];
         policy.mode = model.mode.unwrap_or(self.batching.mode);
+        policy.cores = self.plan.runners_busy(description.intra_op);
+        policy.surface = loaded.surface().cloned();
         policy.egress = Duration::from_micros(self.batching.egress_reserve_us);
         Served {
             name: model.name.as_str().into(),

@@ -84,6 +84,17 @@ fn threads_follow_from_the_cores_unless_they_are_configured() {
 }
 
 #[test]
+fn a_run_of_many_threads_takes_the_cores_of_several_runners() {
+    let busy = |processors, runners, intra_op| {
+        let shares = Shares { shards: None, runners };
+        plan(processors, &[], shares).runners_busy(intra_op)
+    };
+    assert_eq!([1, 2, 4].map(|intra_op| busy(2, None, intra_op)), [1, 2, 2]);
+    assert_eq!([1, 4, 8].map(|intra_op| busy(8, Some(2), intra_op)), [1, 1, 2]);
+    assert_eq!(busy(4, Some(1), 4), 1);
+}
+
+#[test]
 fn this_process_has_a_plan() {
     let plan = core_plan(Shares::default());
     assert!(plan.cores > 0.0 && plan.shards > 0 && plan.runners > 0, "{plan:?}");

@@ -4,7 +4,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use servekit_core::{Datatype, Reason, RunFailure};
-use servekit_engine::{Placement, Settings};
+use servekit_engine::{ModelSpec, Placement, Settings};
 use servekit_testing::{fp32, fp32_values, tensor};
 
 use crate::rig::{SETTINGS, answer, environment, inputs, lane, limits, model, run, spec};
@@ -69,9 +69,10 @@ fn only_runs_that_are_overdue_are_stopped() {
 
 #[test]
 fn a_model_with_a_thread_pool_has_a_session_for_each_lane() {
-    let settings = Settings { intra_op: 2, ..SETTINGS };
-    let model = environment().load(&spec("wide"), &limits(), &settings).expect("loaded");
-    assert_eq!(model.description().lanes, 2);
+    let settings = Settings { cores: 4.0, ..SETTINGS };
+    let spec = ModelSpec { intra_op: Some(2), ..spec("wide") };
+    let model = environment().load(&spec, &limits(), &settings).expect("loaded");
+    assert_eq!((model.description().lanes, model.description().intra_op), (2, 2));
     let mut lanes = [model.lane().expect("the first"), model.lane().expect("the second")];
     for lane in &mut lanes {
         assert_eq!(fp32_values(&answer(lane, [fp32(&[1, 1], &[4.0])])), [8.0]);

@@ -42,7 +42,7 @@ fn a_model_describes_itself() {
     assert_eq!(description.ort, environment().version());
     assert_eq!(description.execution, Placement::Inline);
     let topics: Vec<&str> = description.decisions.iter().map(|(topic, _)| topic.as_str()).collect();
-    assert_eq!(topics, ["device", "arena", "batching", "execution"]);
+    assert_eq!(topics, ["device", "arena", "batching", "intra_op", "execution"]);
 }
 
 #[test]

@@ -6,4 +6,5 @@ mod loads;
 mod proofs;
 mod ragged;
 mod rig;
+mod starts;
 mod values;

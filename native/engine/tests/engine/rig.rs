@@ -47,6 +47,8 @@ pub fn spec_of(path: &Path) -> ModelSpec {
         links: false,
         samples: Vec::new(),
         trust_batching: false,
+        intra_op: None,
+        latency_target_ms: None,
     }
 }
 
@@ -56,11 +58,14 @@ pub fn spec(name: &str) -> ModelSpec {
 
 pub const SETTINGS: Settings = Settings {
     device: DeviceChoice::Cpu,
+    cores: 2.0,
     intra_op: 1,
     lanes: 2,
     inline_run_us_max: 1_000_000,
     // As good as no bound: what is proved must not depend on how busy the machine is.
     proof_seconds_max: 60.0,
+    warm_up_seconds_max: 2.0,
+    profiles: None,
 };
 
 pub fn limits() -> Limits {

@@ -187,11 +187,12 @@ impl Scenario {
     }
 
     /// The share of requests that the fluid model says can be answered in time: stretch by stretch, weighed by the
-    /// requests that came, at the speed that the lanes had. Nobody who arrives during a stall counts, nor anybody who
-    /// arrived so shortly before it that the queue holds them.
+    /// requests that came, at the speed that the lanes had. Nobody counts whose deadline is within a stall, or so soon
+    /// after it that not even a run of one row can answer them.
     #[must_use]
     pub fn bound(&self) -> f64 {
         let fluid = Fluid::of(&self.models[0], self.lanes);
+        let run_ns = in_ns(fluid.run_s(1));
         let mut stretch = 0;
         let mut sum = 0.0;
         for request in &self.requests {
@@ -202,7 +203,7 @@ impl Scenario {
             let rate = self.stretches.get(stretch).map_or(0.0, |stretch| stretch.rate);
             sum += match self.trouble {
                 Trouble::Stall { from_ns, until_ns }
-                    if request.deadline_ns >= from_ns && request.deadline_ns < until_ns =>
+                    if request.deadline_ns >= from_ns && request.deadline_ns < until_ns + run_ns =>
                 {
                     0.0
                 }

@@ -198,21 +198,24 @@ impl Batcher {
             let remaining = self.lanes.remaining(self.policy.lanes, now);
             return if remaining.is_zero() { run } else { remaining.mul_f64(REMAINING) + run };
         }
-        let rows_max = self.weight_max();
         let waiting = self.backlog.before(tier, self.policy.batched);
-        let ahead = self.ahead(waiting, latency, now);
-        let joining = self.demand.rows_per_s_before(tier) * ahead.as_secs_f64();
+        // While all could be served, nobody is given up for those who come later: the batch is no larger than its first
+        // allows, nor than the target does.
+        let is_overloaded = self.is_overloaded(tier);
+        let rows_max = if is_overloaded { self.weight_max() } else { self.knee(latency) };
+        let ahead = self.ahead(waiting, rows_max, latency, now);
+        let arriving = if is_overloaded { self.demand.rows_per_s_before(tier) } else { 0.0 };
+        let joining = arriving * ahead.as_secs_f64();
         let beside = (waiting % rows_max as usize) as u32;
         let rows = if self.policy.batched { rows } else { 1 };
         // The batch that it will really ride in.
-        let riding = rows.saturating_add(beside).saturating_add(joining as u32).clamp(rows.min(rows_max), rows_max);
+        let riding = rows.saturating_add(beside).saturating_add(joining as u32).min(rows_max);
         let run = if rows > rows_max { self.run_time(latency, rows) } else { latency.expected(riding) };
         ahead + run.mul_f64(1.0 + CAUTION * latency.spread())
     }
 
     /// How long until full batches of what waits have left.
-    fn ahead(&self, waiting: usize, latency: &Latency, now: Instant) -> Duration {
-        let rows_max = self.weight_max();
+    fn ahead(&self, waiting: usize, rows_max: u32, latency: &Latency, now: Instant) -> Duration {
         let batches = (waiting / rows_max as usize) as f64;
         let runs = latency.expected(rows_max).as_secs_f64() * batches / f64::from(self.policy.lanes.max(1));
         self.lanes.remaining(self.policy.lanes, now) + Duration::try_from_secs_f64(runs).unwrap_or(Duration::MAX / 4)
@@ -220,8 +223,9 @@ impl Batcher {
 
     /// How long until what waits has run, and a full batch besides.
     fn drain(&self, tier: usize, latency: &Latency, now: Instant) -> Duration {
+        let rows_max = self.weight_max();
         let waiting = self.backlog.before(tier, self.policy.batched);
-        self.ahead(waiting, latency, now) + latency.expected(self.weight_max())
+        self.ahead(waiting, rows_max, latency, now) + latency.expected(rows_max)
     }
 
     /// How long a request of these rows runs by itself, in parts where it is larger than a batch.

@@ -69,7 +69,7 @@ fn frame(title: &str) -> String {
          text {{ fill: currentColor; }}</style>\n",
         escaped(title)
     );
-    text(&mut drawing, (left, top - 24.0), "start", &format!("{title} (÷ capacity)"));
+    text(&mut drawing, (left, top - 24.0), "start", title);
     for step in 0..=6_u32 {
         let goodput = f64::from(step) * 0.2;
         let y = y_of(goodput);

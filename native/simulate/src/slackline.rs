@@ -58,7 +58,7 @@ impl Setting {
         };
         let prior = match self.prior {
             Prior::None => String::new(),
-            Prior::Scaled(factor) => format!(", prior x{factor}"),
+            Prior::Scaled(factor) => format!(", prior x{}", (100.0 * factor).round() / 100.0),
         };
         let blind = if self.is_blind { ", no target" } else { "" };
         let frozen = if self.is_frozen { ", no learning" } else { "" };

@@ -243,12 +243,6 @@ impl Batcher {
         &self.policy
     }
 
-    /// Arrival of the request that goes first, or of one in its place that has left; `None` where nothing is queued.
-    #[must_use]
-    pub fn oldest(&self) -> Option<Instant> {
-        self.head().map(Item::arrived_at)
-    }
-
     /// Nanoseconds that the most urgent request could still wait if its batch began now; less than zero where it would be
     /// late, `None` where nothing is queued.
     #[must_use]

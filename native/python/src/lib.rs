@@ -5,6 +5,7 @@ mod config;
 mod detach;
 mod errors;
 mod loading;
+mod profiles;
 mod runtime;
 mod server;
 mod watch;

@@ -14,6 +14,7 @@ use servekit_server::{Absence, AccessLog, DataPorts, LogKind, Server};
 use crate::config::{self, Config};
 use crate::errors::Error;
 use crate::loading::{Loader, check_absolute, tell};
+use crate::profiles::Warnings;
 use crate::watch::{WATCH_INTERVAL, Watched};
 
 /// Loads yield to requests.
@@ -29,6 +30,8 @@ pub struct Runtime {
     changed: Condvar,
     /// In service. Locked by control threads only; a look at all of them may take as long as their test rows.
     watched: Mutex<Vec<Watched>>,
+    /// About what cannot be kept.
+    pub profile_warnings: Warnings,
 }
 
 #[derive(Default)]
@@ -55,7 +58,8 @@ impl Runtime {
             server.announce(&model.name, &model.version, model.required, Absence::Loading);
         }
         let (progress, changed, watched) = (Mutex::default(), Condvar::new(), Mutex::default());
-        let runtime = Arc::new(Self { server, loader, progress, changed, watched });
+        let profile_warnings = Warnings::default();
+        let runtime = Arc::new(Self { server, loader, progress, changed, watched, profile_warnings });
         let starting = Arc::clone(&runtime);
         spawn("servekit-control", move || starting.start_up(config.models))?;
         let watching = Arc::downgrade(&runtime);
@@ -104,8 +108,14 @@ impl Runtime {
 
     /// Ends the serving of one version; requests that were accepted are answered.
     pub fn unload(&self, name: &str, version: &str) {
+        self.keep_profile(name, version);
         self.watched().retain(|watched| !watched.is(name, version));
         self.server.retract(name, version);
+    }
+
+    /// Writes down what was learned about one version, before its queues go.
+    fn keep_profile(&self, name: &str, version: &str) {
+        self.watched().iter_mut().filter(|watched| watched.is(name, version)).for_each(|watched| watched.keep(self));
     }
 
     /// Puts a loaded model into service.
@@ -120,7 +130,21 @@ impl Runtime {
     pub fn stop(&self) {
         self.progress().is_stopped = true;
         self.changed.notify_all();
+        self.keep_profiles();
         self.server.stop();
+    }
+
+    /// Writes down what was learned about all models. Whoever looks after them may be busy with a test row that does not
+    /// end: what was learned since it was last written is given up then.
+    fn keep_profiles(&self) {
+        const TRIES: u32 = 100;
+        const PAUSE: Duration = Duration::from_millis(10);
+        for _ in 0..TRIES {
+            if let Ok(mut watched) = self.watched.try_lock() {
+                return watched.iter_mut().for_each(|watched| watched.keep(self));
+            }
+            thread::sleep(PAUSE);
+        }
     }
 
     /// Loads the start-up models, as many at once as may be, and opens the ports.
@@ -159,6 +183,7 @@ impl Runtime {
 
     fn bring(&self, model: &config::Model) -> Result<(), Refusal> {
         let loaded = self.load_in_time(model)?;
+        self.keep_profile(&model.name, &model.version);
         self.publish(model, &loaded)?;
         let run_max = self.loader.run_max(loaded.description());
         let mut watched = self.watched();

@@ -1,5 +1,5 @@
-//! Looks after models in service: stops runs that take too long, and takes a model that no longer answers its own test
-//! row off until it does.
+//! Looks after models in service: stops runs that take too long, takes a model that no longer answers its own test row
+//! off until it does, and keeps what was learned about it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use servekit_server::Absence;
 use servekit_server::core::{Health, HealthVerdict, Refusal};
 
 use crate::config;
+use crate::profiles::Keeper;
 use crate::runtime::Runtime;
 
 /// How often runs are looked through for those that take too long.
@@ -20,12 +21,14 @@ pub struct Watched {
     model: Arc<LoadedModel>,
     run_max: Duration,
     health: Health,
+    keeper: Keeper,
 }
 
 impl Watched {
     /// A model that has just been put into service.
     pub fn new(settings: config::Model, model: Arc<LoadedModel>, run_max: Duration) -> Self {
-        Self { settings, model, run_max, health: Health::Well }
+        let keeper = Keeper::new(&model, Instant::now());
+        Self { settings, model, run_max, health: Health::Well, keeper }
     }
 
     /// Whether this is that version.
@@ -33,8 +36,17 @@ impl Watched {
         self.settings.name == name && self.settings.version == version
     }
 
-    /// Stops what takes too long, and asks the test row where that is due.
+    /// Writes down what was learned about it, if there is enough that is new.
+    pub fn keep(&mut self, runtime: &Runtime) {
+        let learned = runtime.server.surfaces(&self.settings.name, &self.settings.version);
+        self.keeper.keep(&self.model, &learned, &runtime.profile_warnings);
+    }
+
+    /// Stops what takes too long, and does what else is due.
     pub fn look(&mut self, runtime: &Runtime, now: Instant) {
+        if self.keeper.is_due(now) {
+            self.keep(runtime);
+        }
         if self.model.stop_overdue(now, self.run_max) > 0 {
             self.health = self.health.suspect(now);
         }

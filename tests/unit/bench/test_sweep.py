@@ -1,0 +1,189 @@
+import json
+import resource
+import xml.etree.ElementTree as ElementTree
+from itertools import count
+
+import pytest
+
+from servekit.bench import report
+from servekit.bench.encoding import Body
+from servekit.bench.picture import picture
+from servekit.bench.settings import Settings, check_files
+from servekit.bench.sweep import Bench, Capacity, Run, knee, numbers, problems
+from servekit.bench.target import Target
+from servekit.errors import BindError, ConfigError
+
+
+def outcome(**changed):
+    times = {"p50": 1.0, "p90": 2.0, "p99": 30.0, "p999": None}
+    return {
+        "valid": True,
+        "invalid_because": [],
+        "offered": 100,
+        "answered": 100,
+        "ok": 100,
+        "good": 100,
+        "cancelled": 0,
+        "refused": {},
+        "refusal_texts": {},
+        "failed": {},
+        "offered_per_s": 100.0,
+        "goodput_per_s": 100.0,
+        "served_per_s": 100.0,
+        "offered_ms": times,
+        "served_ms": times,
+        "refusal_ms": {"p50": None, "p99": None},
+        "late_ms": {"p50": 0.1, "p99": 0.2, "max": 0.3},
+        "priorities": [],
+        "cpu_share": 0.1,
+        "ok_total": 120,
+        **changed,
+    }
+
+
+def run(rate, **changed):
+    return Run(rate, None, outcome(**changed), None)
+
+
+def bench(monkeypatch, told, settings=None):
+    """A bench whose native runs are told by a function of their plan."""
+    plans = []
+
+    def native(plan_json, bodies):
+        plans.append(json.loads(plan_json))
+        assert bodies == [b"{}"]
+        return json.dumps(told(plans[-1]))
+
+    monkeypatch.setattr("servekit._native.bench", native, raising=False)
+    return Bench(Target("a:1", "m"), [Body(b"{}", "application/json")], settings or Settings()), plans
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("100", [100]),
+        ("1,2.5", [1, 2.5]),
+        ("1..3:3", [1, 2, 3]),
+        ("5..9:1", [5]),
+        ("0.25..2", [0.25 * n for n in range(1, 9)]),
+    ],
+)
+def test_rates_are_a_list_or_a_span(text, expected):
+    assert numbers(text, "--rates") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1,0", "nan", "inf", "a..b", "1..2:0", "1..2:x", "0..1", "1;2"])
+def test_rates_that_mean_nothing_are_refused(text):
+    with pytest.raises(ConfigError, match="--rates"):
+        numbers(text, "--rates")
+
+
+def test_the_knee_is_where_requests_begin_to_miss():
+    runs = [run(300, good=50), run(100), run(200, good=99), run(400)]
+    assert knee(runs) == 200
+    assert knee([run(100, good=98)]) is None
+    assert knee([run(100), run(200, valid=False, good=1), run(300)]) == 300, "what is not valid says nothing"
+    assert knee([run(100, good=95, cancelled=5)]) == 100, "who left is not missed"
+
+
+def test_a_capacity_is_sought_until_more_in_flight_bring_no_more(monkeypatch):
+    served = {4: 100.0, 8: 190.0, 16: 300.0, 32: 310.0, 64: 305.0}
+    subject, plans = bench(monkeypatch, lambda plan: outcome(served_per_s=served[plan["load"]["closed"]["in_flight"]]))
+    capacity = subject.capacity()
+    assert (capacity.requests_per_s, capacity.in_flight) == (310.0, 32)
+    assert [plan["connections"] for plan in plans] == [4, 8, 16, 32, 64]
+    assert subject.capacity(in_flight=8).requests_per_s == 190.0
+
+
+def test_a_server_that_serves_nothing_has_no_capacity(monkeypatch):
+    refused = outcome(ok=0, refused={"404": 7}, refusal_texts={"404": "unknown model"})
+    subject, _ = bench(monkeypatch, lambda plan: refused)
+    with pytest.raises(BindError, match="7 x 404 unknown model"):
+        subject.capacity()
+
+
+def test_each_rate_of_a_sweep_is_one_plan(monkeypatch):
+    settings = Settings(arrivals="mmpp", slo_ms=50, priorities=((1, 0.3),), cancel_share=0.05, slow_connections=2)
+    subject, plans = bench(monkeypatch, lambda plan: outcome(), settings)
+    runs = list(subject.sweep([100.0, 200.0], Capacity(200.0)))
+    assert [run.load for run in runs] == [0.5, 1.0]
+    plan = plans[1]
+    assert plan["load"] == {"open": {"rate": 200.0, "arrivals": {"kind": "mmpp", "low_s": 1.0, "high_s": 0.5}}}
+    assert plan["target"] == {"address": "a:1", "path": "/v2/models/m/infer", "protocol": "http"}
+    assert plan["priorities"] == [{"level": 1, "share": 0.3}]
+    assert plan["cancel"] == {"share": 0.05, "within_ms": 50}
+    assert plan["slow"] == {"connections": 2, "bytes_per_second": 1_000}
+
+
+def test_connections_follow_the_rate_and_the_objective():
+    assert Settings(slo_ms=100).connections_for(10) == 64
+    assert Settings(slo_ms=100).open_plan(1_000)["connections"] == 400
+    assert Settings(slo_ms=100, deadline_ms=500).open_plan(1_000)["connections"] == 2_000
+    assert Settings(protocol="grpc").open_plan(10_000)["connections"] == 40
+    assert Settings(connections=7).open_plan(1e6)["connections"] == 7
+
+
+def test_more_connections_than_files_are_refused(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1_024, 4_096))
+    raised = []
+    monkeypatch.setattr(resource, "setrlimit", lambda which, limits: raised.append(limits))
+    check_files(100)
+    check_files(2_000)
+    assert raised == [(2_064, 4_096)]
+    with pytest.raises(ConfigError, match="5000 connections need 5064 open files, 4096 are allowed"):
+        check_files(5_000)
+
+
+def test_a_process_that_is_gone_has_no_processor_time(monkeypatch):
+    subject, _ = bench(monkeypatch, lambda plan: outcome())
+    with pytest.raises(ConfigError, match="no such process"):
+        Bench(subject.target, subject.bodies, subject.settings, server_pid=2**22 + 1).run(1.0)
+
+
+def test_the_table_names_what_went_wrong():
+    told = outcome(
+        valid=False,
+        invalid_because=["the generator used 95 % of a core"],
+        refused={"503": 3},
+        refusal_texts={"503": "overloaded"},
+        failed={"connection lost": 2},
+        priorities=[{"level": 1, "offered": 10, "good": 9, "offered_ms": {"p99": None}}],
+    )
+    line = report.line(Run(100.0, 0.5, told, 12.0))
+    for part in (
+        "∞",
+        "not valid: the generator used 95 %",
+        "3 x 503 overloaded; 2 x connection lost",
+        "priority 1: 90.00%",
+    ):
+        assert part in line
+    assert len(report.heading(50).splitlines()[1]) == len(line.splitlines()[0])
+    assert problems(outcome()) == "nothing"
+
+
+def test_a_sweep_ends_with_its_knee_and_what_to_doubt():
+    told = report.ending([run(100), run(200, valid=False)], Capacity(400.0))
+    assert told[0].startswith("knee: 100 requests/s")
+    assert told[0].endswith("0.25 of the capacity")
+    assert told[1].startswith("1 of 2 runs not valid")
+
+
+def test_the_document_is_json_without_infinities():
+    text = json.dumps(report.document({"model": "m"}, [run(100)], Capacity(5.0, 4, ((4, 5.0),))), allow_nan=False)
+    assert json.loads(text)["runs"][0]["rate"] == 100
+
+
+def test_the_picture_is_well_formed_and_suits_dark_pages():
+    turns = count(1)
+    runs = [
+        run(rate, valid=rate < 300, offered_ms={"p50": next(turns), "p90": 9, "p99": 20, "p999": None})
+        for rate in (100, 200, 300)
+    ]
+    text = picture(runs, 50.0, 'a "model" <b>')
+    root = ElementTree.fromstring(text)
+    assert root.tag.endswith("svg")
+    assert "prefers-color-scheme: dark" in text
+    circles = [node for node in root.iter() if node.tag.endswith("circle")]
+    assert len(circles) == 9, "p50, p99 and goodput of three runs; p99.9 was never reached"
+    assert sum(node.get("fill") == "var(--paper)" for node in circles) == 3, "of the run that was not valid"
+    assert ElementTree.fromstring(picture([], 50.0, "nothing")) is not None

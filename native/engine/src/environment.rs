@@ -11,6 +11,7 @@ use ort::sys;
 
 use crate::capi::{Handle, api, check, text_of};
 use crate::fault::{Fault, told};
+use crate::workers;
 
 /// How grave a line of ONNX Runtime's log is; lower ones are not asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +103,7 @@ impl Environment {
         let _ = LOG_HOOK.set(log);
         let start = |fault: Fault| EnvironmentError::Start(told(&fault.text));
         let handle = create_environment().map_err(start)?;
+        workers::start_maker();
         // SAFETY: the environment was just made.
         check(unsafe { (api().DisableTelemetryEvents)(handle.pointer()) }).map_err(start)?;
         let opened = Opened { handle, library: library.to_owned(), version, making_session: Mutex::new(()) };

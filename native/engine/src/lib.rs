@@ -36,6 +36,7 @@ mod tolerance;
 mod trial;
 mod values;
 mod warm_up;
+mod workers;
 mod zipmap;
 
 pub use control::Terminator;

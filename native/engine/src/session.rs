@@ -11,6 +11,7 @@ use crate::Environment;
 use crate::capi::{Handle, api, check, cpu_memory, text_of};
 use crate::cuda;
 use crate::fault::Fault;
+use crate::workers;
 
 /// What runs a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +134,9 @@ fn session_options(source: &SessionSource<'_>) -> Result<Handle<sys::OrtSessionO
         check((api().SetInterOpNumThreads)(options.pointer(), 1))?;
         // Patterns are kept for each shape ever seen, without end.
         check((api().DisableMemPattern)(options.pointer()))?;
+    }
+    if intra_op > 1 {
+        workers::arrange(options.pointer())?;
     }
     let folder = CString::new(source.folder.as_os_str().as_bytes())
         .map_err(|_| Fault::ours("the model's folder holds a NUL byte"))?;

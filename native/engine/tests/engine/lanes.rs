@@ -1,5 +1,7 @@
 //! Lanes run at once, can be stopped, and come back.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
@@ -81,6 +83,34 @@ fn a_model_with_a_thread_pool_has_a_session_for_each_lane() {
     model.probe_golden().expect("the golden row waits its turn on a lane's session");
     drop(lanes);
     assert!(model.lane().is_ok());
+}
+
+/// The niceness of a thread, as `/proc` has it at this path.
+fn niceness(task: &Path) -> i64 {
+    let stat = fs::read_to_string(task.join("stat")).expect("a thread");
+    // The name in brackets may hold blanks; the niceness is the 17th field behind it.
+    let fields = stat.rsplit_once(')').expect("a name").1;
+    fields.split_whitespace().nth(16).expect("a niceness").parse().expect("a number")
+}
+
+#[test]
+fn threads_of_runs_have_the_priority_of_the_process_whoever_loads() {
+    let _opened_before = environment();
+    let load = || {
+        let spec = ModelSpec { intra_op: Some(2), ..spec("wide") };
+        // SAFETY: a plain call about this thread alone.
+        let lowered = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
+        assert_eq!(lowered, 0);
+        environment().load(&spec, &limits(), &SETTINGS).expect("loaded")
+    };
+    let model = std::thread::scope(|scope| scope.spawn(load).join().expect("no panic"));
+    let tasks = fs::read_dir("/proc/self/task").expect("threads").map(|task| task.expect("a thread").path());
+    let is_worker =
+        |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|name| name == "servekit-worker\n");
+    let workers: Vec<i64> = tasks.filter(is_worker).map(|task| niceness(&task)).collect();
+    assert!(!workers.is_empty());
+    assert!(workers.iter().all(|found| *found == niceness(Path::new("/proc/self"))), "{workers:?}");
+    drop(model);
 }
 
 #[test]

@@ -76,9 +76,9 @@ impl Wanted {
             let knee = latency.knee(self.target, lanes, self.rows_max);
             let answered_in = self.answered_in(threads, latency.expected(knee));
             let rate = f64::from(knee * lanes) / latency.expected(knee).as_secs_f64();
+            let (plural, answered_ms) = (if threads == 1 { "" } else { "s" }, answered_in.as_secs_f64() * 1e3);
             told.push(format!(
-                "{threads} take {:.1} ms for a batch of {knee} and the wait for a lane, {rate:.0} rows/s",
-                answered_in.as_secs_f64() * 1e3
+                "with {threads} thread{plural} a batch of {knee} and the wait for a lane take {answered_ms:.1} ms, {rate:.0} rows/s"
             ));
             if answered_in <= self.target {
                 return Ok(Choice { threads, why: self.why("the fewest that meet", &told) });

@@ -135,14 +135,15 @@ impl WarmUp<'_> {
     }
 }
 
-/// Runs one row and a few more, and says how long they take; `None` where time is up before one is known.
+/// Runs one row and two, and says how long they take at best, for neighbours only ever make runs longer; `None`
+/// where time is up before one is known.
 pub(crate) fn sketch(
     subject: &Subject<'_>,
     session: &Arc<Session>,
     findings: &Findings,
     deadline: Instant,
 ) -> Result<Option<Latency>, Fault> {
-    const ROWS_MAX: u32 = 8;
+    const ROWS_MAX: u32 = 2;
     let Some(accepted) = &findings.accepted else { return Ok(None) };
     let is_batched = findings.batching.is_ok();
     let rows_max = if is_batched { findings.batch_rows_max.clamp(1, ROWS_MAX) } else { 1 };
@@ -150,7 +151,7 @@ pub(crate) fn sketch(
     let trial = Trial::new(subject.graph, session, run_max)?;
     let mut sweep = Sweep::new(trial, accepted.row.clone(), rows_max);
     sweep.probe(deadline);
-    Ok(sweep.latency())
+    Ok(sweep.best())
 }
 
 /// The lengths that are tried, the longest first.
@@ -283,6 +284,16 @@ impl Sweep {
                     latency.observe(rows, time);
                 }
             }
+        }
+        Some(latency)
+    }
+
+    /// Taught by the shortest run of each size.
+    fn best(&self) -> Option<Latency> {
+        let largest = *self.times.keys().next_back()?;
+        let mut latency = Latency::new(self.rows_max.max(largest));
+        for (&rows, times) in self.times.iter().rev() {
+            times.iter().min().into_iter().for_each(|&time| latency.observe(rows, time));
         }
         Some(latency)
     }

@@ -35,8 +35,9 @@ impl Loader<'_> {
             let known = built.into_iter().find(|(of, _)| *of == threads).map(|(_, session)| session);
             let session = match known {
                 Some(session) => session,
-                None => self.prepared(tried, threads)?,
+                None => self.session(tried.device, tried.arena_bytes_max, threads)?,
             };
+            probe::warm_up(&tried.graph, &session, &tried.findings);
             (tried.intra_op, tried.session) = (threads, session);
         }
         Ok(())
@@ -72,19 +73,12 @@ impl Loader<'_> {
             let session = if threads == tried.intra_op {
                 Arc::clone(&tried.session)
             } else {
-                let session = self.prepared(tried, threads)?;
+                let session = self.session(tried.device, tried.arena_bytes_max, threads)?;
                 built.push((threads, Arc::clone(&session)));
                 session
             };
             warm_up::sketch(&subject, &session, findings, until).map_err(|fault| self.refused(fault))
         })
-    }
-
-    /// A session of so many threads a run, whose arena has grown.
-    fn prepared(&self, tried: &Tried, threads: u32) -> Result<Arc<Session>, Refusal> {
-        let session = self.session(tried.device, tried.arena_bytes_max, threads)?;
-        probe::warm_up(&tried.graph, &session, &tried.findings);
-        Ok(session)
     }
 
     /// When answers are to be there.

@@ -33,8 +33,8 @@ class Run:
     load: float | None
     """The rate as a multiple of the capacity, where that is known."""
     outcome: Outcome
-    server_cpu_us: float | None
-    """Processor time of the server for each request that it served."""
+    server_cpu_s: float | None
+    """Processor time of the server meanwhile, the warm-up too; None where nobody asked."""
 
     @property
     def valid(self) -> bool:
@@ -46,6 +46,12 @@ class Run:
         """Good answers among all that were offered and not cancelled."""
         expected = self.outcome["offered"] - self.outcome["cancelled"]
         return float(self.outcome["good"] / expected) if expected else 0.0
+
+    @property
+    def server_cpu_us(self) -> float | None:
+        """Processor time of the server for each request that it served."""
+        served = self.outcome["ok_total"]
+        return None if self.server_cpu_s is None or not served else self.server_cpu_s * 1e6 / served
 
     def as_json(self) -> dict[str, Any]:
         """The run for machines."""
@@ -75,15 +81,11 @@ class Bench:
 
     def run(self, rate: float | None, load: float | None = None) -> Run:
         """One rate."""
-        cpu_before = self._server_cpu_s()
-        outcome = self._carry_out(self.settings.open_plan(rate))
-        used_s = None if cpu_before is None else (self._server_cpu_s() or cpu_before) - cpu_before
-        served = outcome["ok_total"]
-        return Run(rate, load, outcome, used_s * 1e6 / served if used_s is not None and served else None)
+        return self._watched(self.settings.open_plan(rate), rate, load)
 
-    def closed(self, in_flight: int, seconds: float = CAPACITY_SECONDS) -> Outcome:
+    def closed(self, in_flight: int, seconds: float = CAPACITY_SECONDS) -> Run:
         """A closed loop of so many requests."""
-        return self._carry_out(self.settings.closed_plan(in_flight, seconds))
+        return self._watched(self.settings.closed_plan(in_flight, seconds), None, None)
 
     def capacity(self, in_flight: int | None = None) -> Capacity:
         """Measures closed loops of more and more requests until more bring no more; or the one that is given."""
@@ -107,11 +109,18 @@ class Bench:
             yield self.run(rate, rate / capacity.requests_per_s if capacity else None)
 
     def _served(self, in_flight: int) -> float:
-        outcome = self.closed(in_flight)
+        outcome = self.closed(in_flight).outcome
         if not outcome["ok"]:
             message = f"no request of a closed loop of {in_flight} was served: {problems(outcome)}"
             raise BindError(message)
         return float(outcome["served_per_s"])
+
+    def _watched(self, plan: dict[str, Any], rate: float | None, load: float | None) -> Run:
+        before_s = self._server_cpu_s()
+        outcome = self._carry_out(plan)
+        after_s = self._server_cpu_s()
+        used_s = None if before_s is None or after_s is None else after_s - before_s
+        return Run(rate, load, outcome, used_s)
 
     def _carry_out(self, plan: dict[str, Any]) -> Outcome:
         from servekit import _native

@@ -81,8 +81,8 @@ impl Connection {
         }
     }
 
-    /// Sends a request; only where there is room.
-    pub(crate) fn send(&mut self, requests: &Requests, choice: Choice, flight: u32, late_ns: u64) -> Result<(), Lost> {
+    /// Writes a request, to be flushed; only where there is room.
+    pub(crate) fn put(&mut self, requests: &Requests, choice: Choice, flight: u32, late_ns: u64) {
         match &mut self.framing {
             Framing::Http1(_, token) => {
                 *token = Some(flight);
@@ -92,7 +92,6 @@ impl Connection {
                 requests.put_grpc(choice, flight, late_ns, (client, &mut self.output));
             }
         }
-        self.flush()
     }
 
     /// Leaves a request. False: only closing the connection does that.
@@ -172,7 +171,7 @@ impl Connection {
     }
 
     /// Writes as much as the socket takes; the rest goes when the poll says so.
-    fn flush(&mut self) -> Result<(), Lost> {
+    pub(crate) fn flush(&mut self) -> Result<(), Lost> {
         while self.connected && !self.output.is_empty() {
             let written = match self.output.sole_slice() {
                 Some(bytes) => self.socket.write(bytes),

@@ -11,7 +11,7 @@ use mio::event::Event;
 use mio::{Events, Poll, Token};
 
 use crate::arrivals::Schedule;
-use crate::connection::Lost;
+use crate::connection::{Connection, Lost};
 use crate::dice::Dice;
 use crate::flights::{Flight, Flights};
 use crate::outcome::Outcome;
@@ -67,6 +67,8 @@ struct Driver {
     source: Source,
     /// Due, and waiting for a connection.
     backlog: VecDeque<Due>,
+    /// Connections with requests that are not yet written to the socket.
+    unflushed: Vec<usize>,
     flights: Flights,
     leaving: BinaryHeap<Leaving>,
     cancel: Option<Cancel>,
@@ -117,6 +119,7 @@ impl Driver {
             pool: Pool::new(address, plan.connections, streams_max),
             source,
             backlog: VecDeque::new(),
+            unflushed: Vec::new(),
             flights: Flights::default(),
             leaving: BinaryHeap::new(),
             cancel: plan.cancel,
@@ -172,6 +175,7 @@ impl Driver {
         loop {
             let now_ns = self.now_ns();
             self.send_due(now_ns);
+            self.flush();
             self.leave_due(now_ns);
             if now_ns >= self.tick_ns {
                 self.tick_ns = now_ns + TICK_NS;
@@ -295,11 +299,20 @@ impl Driver {
             self.leaving.push(Reverse((leave_ns, token, self.flights.generation(token))));
         }
         self.tally.send(&flight, late_ns);
-        let lost = match self.pool.get(at) {
-            Some(connection) => connection.send(&self.requests, choice, token, late_ns),
-            None => Err(Lost::Closed),
-        };
-        self.settle(at, lost);
+        if let Some(connection) = self.pool.get(at) {
+            connection.put(&self.requests, choice, token, late_ns);
+            self.unflushed.push(at);
+            self.pool.queue(at);
+        }
+    }
+
+    /// Hands what was sent to the sockets: requests of one connection leave in one write.
+    fn flush(&mut self) {
+        while let Some(at) = self.unflushed.pop() {
+            if let Some(Err(lost)) = self.pool.get(at).map(Connection::flush) {
+                self.settle(at, Err(lost));
+            }
+        }
     }
 
     /// Lets callers leave whose time has come.

@@ -149,7 +149,7 @@ def test_the_table_names_what_went_wrong():
         failed={"connection lost": 2},
         priorities=[{"level": 1, "offered": 10, "good": 9, "offered_ms": {"p99": None}}],
     )
-    line = report.line(Run(100.0, 0.5, told, 12.0))
+    line = report.line(Run(100.0, 0.5, told, 0.012))
     for part in (
         "∞",
         "not valid: the generator used 95 %",

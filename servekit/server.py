@@ -164,8 +164,8 @@ class Life:
 
     def _drain(self, number: int) -> ExitCode:
         delay_ms = 0 if number == signal.SIGINT else self._plan.drain_delay_ms
-        self._logger.info("draining", signal=_name(number), delay_ms=delay_ms, at_most_ms=self._plan.drain_ms_max)
         self._native.begin_drain(delay_ms)
+        self._logger.info("draining", signal=_name(number), delay_ms=delay_ms, at_most_ms=self._plan.drain_ms_max)
         _watch(self._wait_drained, self._events, "drain")
         ended = self._events.get()
         if isinstance(ended, Broken):

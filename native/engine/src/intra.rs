@@ -54,7 +54,7 @@ impl Wanted {
         is_enough.then(|| Choice { threads: 1, why: why() })
     }
 
-    /// Chooses the fewest threads that meet the target, or else those with which one row is answered soonest. `measure`
+    /// Chooses the fewest threads that meet the target, or else those that come nearest to it. `measure`
     /// says how long runs take with so many threads; `None` where there is no time left to find out.
     ///
     /// # Errors
@@ -83,9 +83,8 @@ impl Wanted {
             if answered_in <= self.target {
                 return Ok(Choice { threads, why: self.why("the fewest that meet", &told) });
             }
-            let one = latency.expected(1);
-            if soonest.is_none_or(|(_, before)| one < before) {
-                soonest = Some((threads, one));
+            if soonest.is_none_or(|(_, before)| answered_in < before) {
+                soonest = Some((threads, answered_in));
             }
         }
         let threads = soonest.map_or(candidates[0], |(threads, _)| threads);

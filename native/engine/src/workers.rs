@@ -4,7 +4,7 @@
 use std::ffi::c_void;
 use std::panic::catch_unwind;
 use std::sync::OnceLock;
-use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use ort::sys;
@@ -13,7 +13,7 @@ use crate::capi::{api, check};
 use crate::fault::Fault;
 
 /// Where threads are asked for. Lives as long as the process, as the library does.
-static MAKER: OnceLock<Sender<Order>> = OnceLock::new();
+static MAKER: OnceLock<SyncSender<Order>> = OnceLock::new();
 
 /// A thread that the library asks for.
 struct Order {
@@ -43,7 +43,8 @@ pub(crate) fn start_maker() {
     if MAKER.get().is_some() {
         return;
     }
-    let (sender, orders) = channel::<Order>();
+    // Whoever asks waits for the answer, so nothing piles up.
+    let (sender, orders) = sync_channel::<Order>(1);
     let make = move || {
         for Order { work, made } in orders {
             let thread = Builder::new().name("servekit-worker".to_owned()).spawn(move || work.run());

@@ -124,6 +124,8 @@ fn own(served: &Served) -> Value {
         })
     });
     let told = |key: &str| served.description.get(key).cloned().unwrap_or_default();
+    // Why it was not used may name a file, which is the operator's to know.
+    let profile = served.description.get("profile").and_then(Value::as_str).and_then(|text| text.split(':').next());
     json!({
         "execution": served.placement.name(),
         "device": told("device"),
@@ -134,6 +136,9 @@ fn own(served: &Served) -> Value {
         "priority_default": served.priority_default,
         "lanes": policy.lanes,
         "cores_per_lane": policy.cores,
+        "intra_op": told("intra_op"),
+        "warm_up": told("warm_up"),
+        "profile": profile,
         "batch_rows_max": policy.rows_max,
         "batch_bytes_max": policy.bytes_max,
         "queue_requests_max": policy.requests_max,

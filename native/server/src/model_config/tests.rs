@@ -21,7 +21,7 @@ fn served(contract: Contract) -> Served {
         required: true,
         platform: "onnxruntime_onnx".into(),
         properties: Vec::new(),
-        description: json!({"device": "cpu", "proof": {"verdict": "exact"}, "decisions": [["device", "/srv/secret"]]})
+        description: json!({"device": "cpu", "proof": {"verdict": "exact"}, "profile": "ignored: /srv/secret", "decisions": [["device", "/srv/secret"]]})
             .as_object()
             .cloned()
             .expect("an object"),
@@ -58,6 +58,7 @@ fn a_batched_model_is_told_in_tritons_words() {
     assert_eq!(batching["priority_queue_policy"]["1"]["default_timeout_microseconds"], 50_000);
     assert_eq!(config["parameters"]["batching_proof"], json!({"string_value": "exact"}));
     let own = &config["servekit"];
+    assert_eq!(own["profile"], "ignored");
     assert_eq!((&own["mode"], &own["targets_ms"]), (&json!("auto"), &json!([50.0, 100.0])));
     assert_eq!(own["ragged"], json!({"inputs": {"ids": 1, "mask": 1}, "outputs": {}, "length_max": 512}));
     assert!(!config.to_string().contains("secret"), "files of the server are nobody's business");

@@ -35,6 +35,15 @@ class Launch:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
+CLOSED_LOOP = {
+    "SERVEKIT__LIMITS__LATENCY_TARGET_MS": "0",
+    "SERVEKIT__BATCHING__PROFILES": "off",
+    # Under a tool that counts instructions a run takes fifty times as long, and so does its proof.
+    "SERVEKIT__BATCHING__PROOF_SECONDS_MAX": "600",
+}
+"""Clients that wait for their answers are asked how much can be served: nothing is shed, nothing remembered."""
+
+
 @contextmanager
 def pinned(processor: int) -> Iterator[None]:
     """Keep this process, and whatever it starts meanwhile, on one processor."""
@@ -55,7 +64,8 @@ def serving(model: Path, processor: int, launch: Launch | None = None) -> Iterat
     command += ["--http-port", "0", "--grpc-port", "0", "--management-port", "0"]
     with pinned(processor):
         started_at_s = time.perf_counter()
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **launch.environment})
+        environment = {**os.environ, **CLOSED_LOOP, **launch.environment}
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     try:
         ready = ready_line(process)
         yield Server(process.pid, ready["http"], ready["grpc"], started_at_s)

@@ -27,7 +27,7 @@ ONOFF_OBJECTIVES = 20.0
 DAY_SECONDS = 60.0
 PATIENCE_OBJECTIVES = 4.0
 PATIENCE_SECONDS_MIN = 2.0
-WINDOW_MS = 100.0
+WINDOW_MS_MAX = 100.0
 WINDOWS_MAX = 1_000
 
 
@@ -58,6 +58,11 @@ class Settings:
     def longest_s(self) -> float:
         """How long somebody waits for an answer that still counts."""
         return max(self.slo_ms, self.deadline_ms or 0.0) / 1e3
+
+    @property
+    def window_ms(self) -> float:
+        """Length of one entry of the timeline: it shows what lasts as long as an objective."""
+        return max(min(WINDOW_MS_MAX, self.slo_ms), self.seconds * 1e3 / WINDOWS_MAX)
 
     def connections_for(self, in_flight: float) -> int:
         """How many connections to hold open."""
@@ -119,7 +124,7 @@ class Settings:
             "deadline_ms": self.deadline_ms,
             "cancel": cancel,
             "slow": slow if self.slow_connections else None,
-            "window_ms": max(WINDOW_MS, self.seconds * 1e3 / WINDOWS_MAX),
+            "window_ms": self.window_ms,
             "seed": self.seed,
         }
 

@@ -374,3 +374,6 @@ impl Driver {
         self.tally.finish(plan, usage)
     }
 }
+
+#[cfg(test)]
+mod tests;

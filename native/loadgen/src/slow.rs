@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mio::net::TcpStream;
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use servekit_wire::Output;
 
 use crate::outcome::SlowReaders;
@@ -14,8 +15,10 @@ use crate::requests::{Choice, Requests};
 /// They all send the plan's first body in its first class.
 const CHOICE: Choice = Choice { body: 0, class: 0 };
 
-/// What one sends at most in a tick, of requests one behind the other.
-const WRITTEN_BYTES_MAX: usize = 64 << 10;
+/// What one sends at most in a tick, of requests one behind the other: more than it reads, and yet no load by itself.
+const WRITTEN_BYTES_MAX: usize = 16 << 10;
+/// What the kernel keeps of answers for one, so that the server soon feels that nobody reads.
+const KEPT_BYTES: usize = 4 << 10;
 const READ_BYTES_MAX: usize = 64 << 10;
 
 /// All of them. They are looked at once a tick and need no poll.
@@ -56,8 +59,7 @@ impl Readers {
         for reader in &mut self.readers {
             let Some(open) = reader else {
                 // Where the server takes no connection now, the next tick asks again.
-                *reader =
-                    TcpStream::connect(self.address).ok().map(|socket| Reader { socket, output: Output::default() });
+                *reader = Reader::open(self.address).ok();
                 continue;
             };
             if open.step(requests, self.tick_bytes, &mut self.told).is_err() {
@@ -69,6 +71,12 @@ impl Readers {
 }
 
 impl Reader {
+    fn open(address: SocketAddr) -> io::Result<Self> {
+        let socket = TcpStream::connect(address)?;
+        set_socket_recv_buffer_size(&socket, KEPT_BYTES)?;
+        Ok(Self { socket, output: Output::default() })
+    }
+
     fn step(&mut self, requests: &Requests, read_bytes_max: usize, told: &mut SlowReaders) -> io::Result<()> {
         let mut written = 0;
         while written < WRITTEN_BYTES_MAX {

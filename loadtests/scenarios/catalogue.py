@@ -61,7 +61,7 @@ def overload(place: Place, model: str, settings: Settings) -> Verdict:
     with stage(place, model, Wish(), settings) as played:
         capacity = played.bench.capacity()
         served = played.bench.closed(capacity.in_flight or 1)
-        refused = refusal_cost_s(played, 0.3 * capacity.requests_per_s)
+        refused = refusal_cost_s(played, capacity.in_flight or 1)
         run = played.bench.run(OVERLOAD * capacity.requests_per_s, OVERLOAD)
     with stage(place, model, Wish(), settings, target=False) as played:
         greedy = played.bench.run(OVERLOAD * capacity.requests_per_s, OVERLOAD)
@@ -84,12 +84,18 @@ def overload(place: Place, model: str, settings: Settings) -> Verdict:
     return Verdict(criteria, [run], [f"capacity {capacity.requests_per_s:,.0f}/s; {costs}"])
 
 
-def refusal_cost_s(played: Stage, rate: float) -> float:
-    """Processor time of the server for a request that it refuses as it arrives: one for a model that is not there."""
+def refusal_cost_s(played: Stage, in_flight: int) -> float:
+    """Processor time of a busy server for what it refuses as it arrives: a request for a model that is not there."""
     bench = played.bench
-    absent = replace(bench.target, model="absent")
-    settings = replace(bench.settings, seconds=REFUSAL_SECONDS)
-    run = Bench(absent, bench.bodies, settings, bench.server_pid).run(rate)
+    name = bench.target.model
+    absent = "x" * len(name)
+    made = bench.bodies
+    if bench.settings.protocol == "grpc":
+        # Over gRPC the name stands in front of the message, over HTTP in the path.
+        made = [replace(body, content=body.content.replace(name.encode(), absent.encode(), 1)) for body in made]
+    run = Bench(replace(bench.target, model=absent), made, bench.settings, bench.server_pid).closed(
+        in_flight, REFUSAL_SECONDS
+    )
     answered: int = run.outcome["answered_total"]
     return (run.server_cpu_s or 0.0) / max(answered, 1)
 

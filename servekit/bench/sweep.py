@@ -12,7 +12,9 @@ from servekit.bench.settings import Settings
 from servekit.bench.target import Target
 from servekit.errors import BindError, ConfigError, native_errors
 
-IN_FLIGHT_FIRST = 4
+IN_FLIGHT_FIRST = 8
+# Batches of a model may pay only once there are many.
+IN_FLIGHT_LEAST = 64
 IN_FLIGHT_MAX = 512
 CAPACITY_SECONDS = 2.0
 # Twice as many on their way have to bring this much more, or there is no more to be had.
@@ -97,7 +99,7 @@ class Bench:
         while wanted <= IN_FLIGHT_MAX:
             steps.append((wanted, self._served(wanted)))
             before = [served for _, served in steps[:-2]]
-            if before and max(served for _, served in steps[-2:]) < GAIN_MIN * max(before):
+            if wanted >= IN_FLIGHT_LEAST and max(served for _, served in steps[-2:]) < GAIN_MIN * max(before):
                 break
             wanted *= 2
         best, served = max(steps, key=lambda step: step[1])

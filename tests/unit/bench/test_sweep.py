@@ -87,12 +87,14 @@ def test_the_knee_is_where_requests_begin_to_miss():
 
 
 def test_a_capacity_is_sought_until_more_in_flight_bring_no_more(monkeypatch):
-    served = {4: 100.0, 8: 190.0, 16: 300.0, 32: 310.0, 64: 305.0}
+    served = {8: 100.0, 16: 90.0, 32: 80.0, 64: 200.0, 128: 310.0, 256: 305.0, 512: 300.0}
     subject, plans = bench(monkeypatch, lambda plan: outcome(served_per_s=served[plan["load"]["closed"]["in_flight"]]))
     capacity = subject.capacity()
-    assert (capacity.requests_per_s, capacity.in_flight) == (310.0, 32)
-    assert [plan["connections"] for plan in plans] == [4, 8, 16, 32, 64]
-    assert subject.capacity(in_flight=8).requests_per_s == 190.0
+    assert (capacity.requests_per_s, capacity.in_flight) == (310.0, 128)
+    assert [plan["connections"] for plan in plans] == [8, 16, 32, 64, 128, 256, 512]
+    assert subject.capacity(in_flight=8).requests_per_s == 100.0
+    served |= {64: 99.0}
+    assert subject.capacity().in_flight == 8, "the first of what is no more"
 
 
 def test_a_server_that_serves_nothing_has_no_capacity(monkeypatch):

@@ -19,7 +19,8 @@ svg { font: 13px system-ui, sans-serif; color-scheme: light dark; --ink: #1b1f24
 @media (prefers-color-scheme: dark) { svg { --ink: #e6edf3; --faint: #8b949e; --grid: #30363d; --paper: #0d1117;
   --p50: #3fb950; --p99: #58a6ff; --p999: #bc8cff; --slo: #ff7b72; } }
 text { fill: var(--ink); } .faint { fill: var(--faint); } .title { font-weight: 600; font-size: 15px; }
-.grid { stroke: var(--grid); } .line { fill: none; stroke-width: 2; } .dash { stroke-dasharray: 5 4; }
+.paper { fill: var(--paper); } .grid { stroke: var(--grid); } .line { fill: none; stroke-width: 2; }
+.dash { stroke-dasharray: 5 4; }
 """
 
 
@@ -55,7 +56,7 @@ def picture(runs: Sequence[Run], slo_ms: float, title: str) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">',
         f"<title>{escape(title)}</title><style>{_STYLE}</style>",
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="var(--paper)"/>',
+        f'<rect width="{_WIDTH}" height="{_HEIGHT}" class="paper"/>',
         _text(_LEFT, 26, title, "title"),
         *_latency(measured, across, slo_ms),
         *_goodput(measured, across, rate_max),
@@ -90,11 +91,10 @@ def _goodput(runs: Sequence[Run], across: _Scale, rate_max: float) -> list[str]:
     most = max([rate_max] + [run.outcome["goodput_per_s"] for run in runs])
     up = _Scale(0.0, most, top + _PANEL, top)
     parts = [_text(_LEFT, top - 6, "good answers per second, over requests offered per second", "faint")]
-    for at in range(_TICKS):
-        tick = most * at / (_TICKS - 1)
-        parts += _level(up(tick), f"{tick:,.0f}")
-        place = across(rate_max * at / (_TICKS - 1))
-        parts.append(_text(place, top + _PANEL + 18, f"{rate_max * at / (_TICKS - 1):,.0f}", "faint", "middle"))
+    for tick in _ticks(most):
+        parts += _level(up(tick), f"{tick:,g}")
+    for tick in _ticks(rate_max):
+        parts.append(_text(across(tick), top + _PANEL + 18, f"{tick:,g}", "faint", "middle"))
     parts.append(_text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 10, "offered, requests/s", "faint", "middle"))
     parts.append(_stroke([(across(0.0), up(0.0)), (across(rate_max), up(rate_max))], "faint", dashed=True))
     points = [_Point(run.rate or 0.0, run.outcome["goodput_per_s"], run.valid) for run in runs]
@@ -112,11 +112,18 @@ def _curve(points: Sequence[_Point], scales: tuple[_Scale, _Scale], name: str) -
         fill = f"var(--{colour})" if point.valid else "var(--paper)"
         told = f"{name} {point.value:,.2f} at {point.rate:,.0f} requests/s{'' if point.valid else ', not valid'}"
         parts.append(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{fill}" stroke="var(--{colour})">'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" style="fill: {fill}; stroke: var(--{colour})">'
             f"<title>{escape(told)}</title></circle>"
         )
     x, y, _ = shown[-1]
-    return [*parts, f'<text x="{x + 8:.1f}" y="{y + 4:.1f}" style="fill: var(--{colour})">{name}</text>']
+    return [*parts, f'<text x="{x + 8:.1f}" y="{y - 6:.1f}" style="fill: var(--{colour})">{name}</text>']
+
+
+def _ticks(most: float) -> list[float]:
+    """Round numbers from 0, a handful."""
+    power = float(10 ** math.floor(math.log10(most / _TICKS)))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor * _TICKS >= most)
+    return [step * at for at in range(int(most / step) + 1)]
 
 
 def _level(y: float, label: str) -> list[str]:
@@ -126,7 +133,7 @@ def _level(y: float, label: str) -> list[str]:
 
 def _stroke(places: Sequence[tuple[float, float]], colour: str, *, dashed: bool = False) -> str:
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    return f'<polyline class="line{" dash" if dashed else ""}" stroke="var(--{colour})" points="{points}"/>'
+    return f'<polyline class="line{" dash" if dashed else ""}" style="stroke: var(--{colour})" points="{points}"/>'
 
 
 def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:

@@ -187,5 +187,5 @@ def test_the_picture_is_well_formed_and_suits_dark_pages():
     assert "prefers-color-scheme: dark" in text
     circles = [node for node in root.iter() if node.tag.endswith("circle")]
     assert len(circles) == 9, "p50, p99 and goodput of three runs; p99.9 was never reached"
-    assert sum(node.get("fill") == "var(--paper)" for node in circles) == 3, "of the run that was not valid"
+    assert sum("fill: var(--paper)" in node.get("style") for node in circles) == 3, "of the run that was not valid"
     assert ElementTree.fromstring(picture([], 50.0, "nothing")) is not None

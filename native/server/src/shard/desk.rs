@@ -29,7 +29,7 @@ pub(crate) struct Request {
     /// Its place among the open requests of its connection.
     place: u32,
     pub intent: Rc<Intent>,
-    /// When its head was read.
+    /// When its head can have come at the earliest.
     pub began_at: Instant,
     /// Bytes reserved for it in the shard's lease.
     pub bytes: u64,
@@ -112,6 +112,8 @@ pub(crate) struct Desk {
     pub index: usize,
     /// The time of this tick; read anew after each run.
     pub now: Instant,
+    /// When what is read in this tick can have come at the earliest: it was there, unread, while the last one ran batches.
+    pub heard_since: Instant,
     pub listing: Arc<Listing>,
     /// Clients are asked to go, with their next answer at the latest.
     pub asks_to_go: bool,
@@ -154,6 +156,7 @@ impl Desk {
             shared: Arc::clone(shared),
             index,
             now,
+            heard_since: now,
             listing: Arc::default(),
             asks_to_go: false,
             recent: Recent::default(),
@@ -230,7 +233,7 @@ impl Desk {
             stream,
             place,
             intent: Rc::clone(intent),
-            began_at: self.now,
+            began_at: self.heard_since,
             bytes,
             scope,
             stage: Stage::Reading,
@@ -316,10 +319,10 @@ impl Desk {
             Duration::ZERO => Duration::from_millis(limits.queue_wait_ms_max),
             target => target,
         };
-        // A caller counts from when it began to ask, whoever says nothing from when it was understood.
+        // A caller counts from when it began to ask; for whoever says nothing time runs from when all was there.
         let (from, patience) = match terms.timeout {
             Some(timeout) => (began_at, timeout),
-            None => (self.now, unsaid()),
+            None => (self.heard_since, unsaid()),
         };
         Urgency { priority, deadline: from + patience.min(Duration::from_millis(limits.deadline_ms_max)) }
     }

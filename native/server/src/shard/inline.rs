@@ -86,20 +86,19 @@ impl<T: Transport> Shard<T> {
         }
         self.desk.now = (self.clock)();
         let until = self.desk.now + DISPATCH_MAX;
+        self.runs_long = false;
         loop {
             let next = self.desk.scheduler.next(self.desk.now, &mut self.batch, &mut self.answers);
             if next == Next::Run {
                 self.run_batch();
             }
             self.settle();
-            if next != Next::Run || self.desk.scheduler.queued().requests == 0 {
+            self.runs_long |= self.desk.now >= until;
+            if next != Next::Run || self.desk.scheduler.queued().requests == 0 || self.runs_long {
                 break;
             }
             // Read anew before each batch, so that none holds a request whose time has passed during the last.
             self.desk.now = (self.clock)();
-            if self.desk.now >= until {
-                break;
-            }
         }
         self.desk.count_given_up();
     }

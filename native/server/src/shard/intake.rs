@@ -115,7 +115,7 @@ impl Desk {
         }
         // Of the body nothing is known yet: it is taken to be one row that says nothing of its urgency itself.
         match &intent.version {
-            Some(version) => self.check_outlook(version, intent.terms, self.now),
+            Some(version) => self.check_outlook(version, intent.terms, self.heard_since),
             None => Ok(()),
         }
     }

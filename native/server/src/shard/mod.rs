@@ -57,6 +57,9 @@ const QUIET_MIN: Duration = Duration::from_millis(200);
 /// Less than this is kept for the next requests.
 const KEPT_BYTES_MAX: u64 = 4 << 20;
 
+/// Sleep that is no longer than this was none: something was there already.
+const AWAKE_MAX: Duration = Duration::from_micros(50);
+
 /// Ages of connections are spread over so many values, so that those opened together do not end together.
 const AGES: usize = 16;
 
@@ -75,6 +78,11 @@ pub(crate) struct Shard<T> {
     /// How often connections look at the clock.
     check_interval: Duration,
     checked_at: Instant,
+    /// When sockets were looked at last, and since when the shard slept after it; `None` where it did not.
+    looked_at: Instant,
+    slept_from: Option<Instant>,
+    /// The last inline batches took longer than a shard runs them at a time.
+    runs_long: bool,
     swept_at: Instant,
     /// When clients were asked to go.
     left_at: Option<Instant>,
@@ -121,6 +129,9 @@ impl<T: Transport> Shard<T> {
             wire_limits,
             check_interval,
             checked_at: now,
+            looked_at: now,
+            slept_from: Some(now),
+            runs_long: false,
             swept_at: now,
             left_at: None,
             bytes_peak: 0,
@@ -196,7 +207,11 @@ impl<T: Transport> Shard<T> {
 
     /// Begins a turn: reads the clock, and looks whether models or the server's phase have changed.
     pub(crate) fn begin(&mut self) {
-        self.desk.now = (self.clock)();
+        let now = (self.clock)();
+        // Who slept has seen at once what came; who did not finds what has come since they looked last.
+        let has_slept = self.slept_from.is_some_and(|from| now.saturating_duration_since(from) > AWAKE_MAX);
+        self.desk.heard_since = if has_slept { now } else { self.looked_at };
+        (self.looked_at, self.desk.now) = (now, now);
         self.refresh();
     }
 
@@ -204,6 +219,10 @@ impl<T: Transport> Shard<T> {
     pub(crate) fn tick(&mut self) {
         self.receive();
         self.collect();
+        if self.runs_long {
+            // Whoever was refused need not wait for the run of the others.
+            self.flush();
+        }
         self.dispatch();
         if std::mem::take(&mut self.is_leaving) {
             // What was sent before is read by now, so that no request is cut off that could still be seen.
@@ -228,11 +247,13 @@ impl<T: Transport> Shard<T> {
     }
 
     /// How long nothing needs to be done unless something becomes ready; `None` for as long as it takes.
-    pub(crate) fn wait(&self) -> Option<Duration> {
+    pub(crate) fn wait(&mut self) -> Option<Duration> {
+        self.slept_from = None;
         if !self.desk.active.is_empty() || self.desk.scheduler.queued().requests > 0 {
             return Some(Duration::ZERO);
         }
         let now = (self.clock)();
+        self.slept_from = Some(now);
         let check = (self.links.len() > 0).then(|| self.checked_at + self.check_interval);
         let sweep = self.desk.deadline_min.map(|deadline| deadline.max(self.swept_at + SWEEP_INTERVAL));
         let leave = match self.desk.listing.phase {

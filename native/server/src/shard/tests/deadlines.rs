@@ -96,3 +96,32 @@ fn triton_clients_say_it_in_the_request() {
     bench.tick(&[]);
     assert_eq!(client.hear_statuses(), [504]);
 }
+
+#[test]
+fn time_runs_while_a_request_lies_unread_behind_a_long_run() {
+    let (mut bench, model) = Bench::serving(Placement::Inline, |limits| limits.batch_rows_max = 1);
+    model.take_time(&bench.clock, Duration::from_millis(30));
+    let clients = [bench.connect(), bench.connect(), bench.connect()];
+    clients[0].say(infer(1.0));
+    clients[1].say(infer(2.0));
+    bench.tick(&[&clients[0], &clients[1]]);
+    // It came during the run of the first, nobody knows when, and the second has yet to run.
+    clients[2].say(infer_with(3.0, "x-request-timeout-ms: 59\r\n"));
+    bench.tick(&[&clients[2]]);
+    bench.tick(&[]);
+    let statuses: Vec<u16> = clients.iter().flat_map(Client::hear_statuses).collect();
+    assert_eq!(statuses, [200, 200, 504]);
+    bench.assert_idle();
+}
+
+#[test]
+fn a_shard_that_has_slept_counts_from_when_it_woke() {
+    let (mut bench, model) = Bench::serving(Placement::Inline, |limits| limits.batch_rows_max = 1);
+    model.take_time(&bench.clock, Duration::from_millis(30));
+    let client = bench.connect();
+    bench.tick(&[]);
+    bench.clock.advance_ms(500);
+    client.say(infer_with(3.0, "x-request-timeout-ms: 40\r\n"));
+    bench.tick(&[&client]);
+    assert_eq!(client.hear_statuses(), [200]);
+}

@@ -254,6 +254,7 @@ impl Bench {
         }
         self.shard.begin();
         self.shard.tick();
+        let _timeout = self.shard.wait();
     }
 
     /// Waits until somebody has put something into the shard's mailbox.

@@ -56,15 +56,18 @@ def sweep(place: Place, model: str, wish: Wish, settings: Settings) -> Verdict:
 
 
 def overload(place: Place, model: str, settings: Settings) -> Verdict:
-    """Twice the capacity, and the same without a target. Over gRPC: many streams share what a packet costs."""
+    """Twice the capacity, and the same without a target. Over gRPC: many streams share what a packet costs.
+
+    The capacity is what a loop of callers gets who are never refused.
+    """
     settings = replace(settings, protocol="grpc")
-    with stage(place, model, Wish(), settings) as played:
+    with stage(place, model, Wish(), settings, target=False) as played:
         capacity = played.bench.capacity()
         served = played.bench.closed(capacity.in_flight or 1)
         refused = refusal_cost_s(played, capacity.in_flight or 1)
-        run = played.bench.run(OVERLOAD * capacity.requests_per_s, OVERLOAD)
-    with stage(place, model, Wish(), settings, target=False) as played:
         greedy = played.bench.run(OVERLOAD * capacity.requests_per_s, OVERLOAD)
+    with stage(place, model, Wish(), settings) as played:
+        run = played.bench.run(OVERLOAD * capacity.requests_per_s, OVERLOAD)
     cost_s = (served.server_cpu_s or 0.0) / max(served.outcome["answered_total"], 1)
     # Where refusals alone fill the processor, nothing is left to serve.
     ratio = min(refused / cost_s, 1 / OVERLOAD) if cost_s else 0.0

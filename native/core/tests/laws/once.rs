@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use servekit_core::{
-    Answer, Answers, Batch, Budget, Lease, ModelCounters, ModelKey, Next, Pending, Policy, Reason, Refusal, RequestScope,
-    Scheduler, ShardCounters, Ticket, Transport, Verdict, execute,
+    Answer, Answers, Batch, Budget, Lease, ModelCounters, ModelKey, Next, Pending, Policy, Reason, Refusal,
+    RequestScope, Scheduler, ShardCounters, Ticket, Transport, Verdict, execute,
 };
 use servekit_core::{Model, Queued};
 use servekit_testing::{Clock, FakeModel, Inbox, contract_of_rows, fp32_values};

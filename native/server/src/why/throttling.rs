@@ -74,8 +74,8 @@ mod tests {
         let expected = Throttling { periods: 200, periods_throttled: 50, throttled_s: 1.5 };
         assert_eq!([second, first].map(parse), [Some(expected); 2]);
         assert_eq!(expected.share(), 0.25);
-        for unbounded in ["nr_periods 0\nnr_throttled 0\nthrottled_usec 0\n", "usage_usec 9\n", "", "nr_periods x\n"] {
-            assert_eq!(parse(unbounded), None, "{unbounded}");
+        for unlimited in ["nr_periods 0\nnr_throttled 0\nthrottled_usec 0\n", "usage_usec 9\n", "", "nr_periods x\n"] {
+            assert_eq!(parse(unlimited), None, "{unlimited}");
         }
     }
 

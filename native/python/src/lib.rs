@@ -63,7 +63,7 @@ fn send_load(python: Python<'_>, plan_json: &str, bodies: Vec<Vec<u8>>) -> PyRes
 /// Plays batching policies against each other on a virtual clock; gives what is to be printed.
 #[pyfunction]
 fn simulate(python: Python<'_>, arguments: Vec<String>) -> PyResult<String> {
-    leave_python(python, || servekit_simulate::main_with(&arguments).map_err(Error::Config))
+    leave_python(python, move || servekit_simulate::main_with(&arguments).map_err(Error::Config))
 }
 
 /// Reads what crosses; unknown keys are refused.

@@ -2,7 +2,7 @@
 //!
 //! A line through forgotten weighted least squares says most of it, a slow table of ratios the rest (a kernel that pads
 //! to multiples of eight, a slope that doubles past a cache). What a stall or a throttled core does to it is bounded:
-//! one long run is cut to what is usual, six in a row are believed and change the pace at once.
+//! one long run is cut to what is usual, a few in a row are believed and change the pace at once.
 
 mod belief;
 mod curve;
@@ -120,7 +120,7 @@ impl Latency {
         let is_remote = self.belief.is_remote(count);
         let excess = excess(time, usual);
         if self.surprises.is_one(excess, self.belief.spread) {
-            if self.surprises.note(rows, time, excess > 0.0, &self.belief) {
+            if self.surprises.note(rows, time, excess, &self.belief) {
                 return self.turn();
             }
         } else {
@@ -147,7 +147,7 @@ impl Latency {
         }
     }
 
-    /// Six runs in a row contradicted the belief. At sizes known well the pace has changed, for all sizes alike; at a
+    /// Several runs in a row contradicted the belief. At sizes known well the pace has changed, for all sizes alike; at a
     /// size hardly seen before it was the line that leant the wrong way.
     fn turn(&mut self) {
         let before = *self.surprises.before();
@@ -155,7 +155,7 @@ impl Latency {
         let factor = self.surprises.median(|rows| before.line.at(f64::from(rows)) * curve.ratio(rows));
         let rows = self.surprises.rows_mean();
         if before.is_remote(rows) {
-            self.belief = before.pivoted(rows, factor * before.line.at(rows), surprise::RUNS as f64);
+            self.belief = before.pivoted(rows, factor * before.line.at(rows), self.surprises.count() as f64);
             self.curve.forget();
         } else {
             self.belief = before.paced(factor);

@@ -190,6 +190,33 @@ fn a_halved_pace_is_learned_within_ten_runs_and_so_is_its_end() {
 }
 
 #[test]
+fn three_runs_tell_a_doubled_pace_and_two_do_not() {
+    for seed in 0..20 {
+        let mut latency = taught(straight, seed, 500);
+        repeat(&mut latency, (32, 2.0 * straight(32)), 2);
+        assert!(expected(&latency)(64) < 1.3 * straight(64), "seed {seed}: {}", expected(&latency)(64));
+        repeat(&mut latency, (32, 2.0 * straight(32)), 1);
+        let mean = mean_error(expected(&latency), |rows| 2.0 * straight(rows));
+        assert!(mean < 0.1, "seed {seed}: {mean}");
+    }
+}
+
+#[test]
+fn a_steady_model_that_slows_down_a_little_is_not_thought_slow_at_once() {
+    let steady = |latency: &mut Latency, factor: f64| {
+        for rows in (1..=ROWS_MAX).cycle().take(1_000) {
+            latency.observe(rows, microseconds(factor * straight(rows)));
+        }
+    };
+    let mut latency = Latency::new(ROWS_MAX);
+    steady(&mut latency, 1.0);
+    repeat(&mut latency, (32, 1.04 * straight(32)), 3);
+    assert!(worst_error(expected(&latency), straight) < 0.02);
+    steady(&mut latency, 1.04);
+    assert!(worst_error(expected(&latency), |rows| 1.04 * straight(rows)) < 0.01);
+}
+
+#[test]
 fn a_slow_drift_is_followed() {
     let mut latency = taught(straight, 1, 500);
     let mut chance = Chance(2);

@@ -155,6 +155,12 @@ impl Belief {
         1.0 + (TOLERANCE * self.spread).max(TOLERANCE_MIN)
     }
 
+    /// How many deviations from the usual that is; however steady the model has been, a deviation is never less than a
+    /// third of what is always tolerated.
+    pub fn deviations(&self, excess: f64) -> f64 {
+        excess.abs() / self.spread.max(TOLERANCE_MIN / TOLERANCE)
+    }
+
     /// Whether runs of these rows would be news, so far from all evidence that the line says nothing about them.
     pub fn is_remote(&self, rows: f64) -> bool {
         let centre = self.evidence.centre();

@@ -11,7 +11,7 @@ use crate::{Contract, Limits, Ragged, Surface};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// Late, and at arrival while more than one in twenty is shed.
+    /// Late, and at arrival while more than one in twenty is shed and more is asked for than can be served.
     #[default]
     Auto,
     /// When a batch is formed, or at arrival where it is hopeless; serves the most.

@@ -48,7 +48,8 @@ impl Batcher {
     pub(super) fn is_failing_fast(&self) -> bool {
         match self.policy.mode {
             Mode::FailFast => true,
-            Mode::Auto => self.shedding.is_failing_fast(),
+            // What a stall or a burst has shed is over as soon as all can be served again.
+            Mode::Auto => self.shedding.is_failing_fast() && self.is_overloaded(Policy::PRIORITIES_MAX - 1),
             Mode::Late => false,
         }
     }
@@ -205,7 +206,8 @@ impl Batcher {
         let rows_max = if is_overloaded { self.weight_max() } else { self.knee(latency) };
         let ahead = self.ahead(waiting, rows_max, latency, now);
         let arriving = if is_overloaded { self.demand.rows_per_s_before(tier) } else { 0.0 };
-        let joining = arriving * ahead.as_secs_f64();
+        // Of those who come meanwhile each lane takes its part.
+        let joining = arriving * ahead.as_secs_f64() / f64::from(self.policy.lanes.max(1));
         let beside = (waiting % rows_max as usize) as u32;
         let rows = if self.policy.batched { rows } else { 1 };
         // The batch that it will really ride in.

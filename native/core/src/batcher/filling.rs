@@ -70,16 +70,19 @@ impl Filling<'_> {
             let Some((_, bucket)) = class.head_of(plan.tier, plan.buckets.clone()) else { return };
             let items = self.batch.items.len();
             let mut queue = std::mem::take(self.queue(plan.class, bucket, plan.tier));
+            let aside = plan.passed.min(queue.len());
+            queue.put_aside(aside);
             // While one bucket is all there is, it stays in hand.
             let mut step = self.take(&mut queue, plan, plan.tier, plan.rows);
-            while plan.buckets.len() == 1 && step != Step::Stays && !queue.is_empty() && !self.is_closed() {
+            while plan.buckets.len() == 1 && step != Step::Stays && queue.len() > aside && !self.is_closed() {
                 step = self.take(&mut queue, plan, plan.tier, plan.rows);
             }
+            queue.put_back(aside.min(queue.len()));
             *self.queue(plan.class, bucket, plan.tier) = queue;
             if self.batch.items.len() > items {
                 self.longest = self.longest.max(bucket);
             }
-            if step == Step::Stays {
+            if step == Step::Stays || aside > 0 {
                 return;
             }
         }

@@ -24,6 +24,8 @@ pub(super) struct Plan {
     pub(super) buckets: Range<usize>,
     /// Requests to give up before, from the front of the head's queue.
     pub(super) shed: usize,
+    /// Requests behind those that are passed over.
+    pub(super) passed: usize,
     /// Rows of this priority, or requests where nothing is batched.
     pub(super) rows: u32,
     /// Time allows no more rows.
@@ -43,7 +45,7 @@ impl Batcher {
         let Active { class, tier, .. } = first;
         let (due, bucket) = self.classes.slots()[class].head(tier)?;
         let buckets = self.mixed(Place { class, bucket }, tier, now);
-        let mut plan = Plan { class, tier, bucket, due, buckets, shed: 0, rows: 1, is_bound: false };
+        let mut plan = Plan { class, tier, bucket, due, buckets, shed: 0, passed: 0, rows: 1, is_bound: false };
         let mut reserved = self.reserved(&plan);
         plan.rows = self.rows_of(&plan, reserved);
         if !self.is_estimating() || self.is_in_time(&plan, reserved, now) {
@@ -57,13 +59,13 @@ impl Batcher {
                 return Some(plan);
             }
         }
-        let Window { shed, rows } = self.view(&plan, reserved, now).window();
-        Some(Plan { shed, rows, is_bound: rows < plan.rows, ..plan })
+        let Window { shed, passed, rows } = self.view(&plan, reserved, now).window();
+        Some(Plan { shed, passed, rows, is_bound: rows < plan.rows, ..plan })
     }
 
     /// Until when this batch is held, if it is.
     pub(super) fn held(&self, plan: &Plan, now: Instant) -> Option<Instant> {
-        let is_small = !plan.is_bound && plan.shed == 0;
+        let is_small = !plan.is_bound && plan.shed + plan.passed == 0;
         let head = self.classes.slots()[plan.class].buckets[plan.bucket].tiers[plan.tier].front()?;
         if is_small { self.hold(self.classes.latency(plan.longest()), head, now) } else { None }
     }
@@ -167,6 +169,7 @@ impl Batcher {
             counts_rows: self.policy.batched,
             now,
             other_lane: self.lanes.remaining_besides(self.policy.lanes, now),
+            rows_per_s: self.demand.rows_per_s_before(plan.tier),
             is_overloaded: self.is_overloaded(plan.tier) || self.is_crowded(),
         }
     }

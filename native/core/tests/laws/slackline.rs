@@ -211,6 +211,22 @@ fn several_lanes_hold_small_batches_and_make_nobody_late() {
 }
 
 #[test]
+fn several_lanes_at_their_capacity_lose_few() {
+    // 49 rows fit the target even after waiting for a turn. Who steps aside for a larger batch is often in time for the
+    // next lane; were they given up instead, 90 and 89 in a hundred would be served.
+    let capacity = 4.0 * 49.0 / 595e-6;
+    for (mode, least) in [(Mode::Late, 0.93), (Mode::FailFast, 0.92)] {
+        let policy = Policy { mode, lanes: 4, target: Duration::from_micros(752), ..with_target(128) };
+        let mut service = Service::new(policy, linear(56.0, 11.0));
+        warm(&mut service);
+        load(&mut service, 1.02 * capacity, in_ms(310), 3);
+        service.finish_all();
+        let goodput = service.goodput(in_ms(260), in_ms(309));
+        assert!(goodput >= least, "{mode:?}: {goodput}");
+    }
+}
+
+#[test]
 fn nobody_is_refused_while_a_lane_is_free_even_if_the_model_is_too_slow() {
     let mut service = Service::new(with_target(8), linear(40_000.0, 1_000.0));
     for turn in 0..20_u64 {

@@ -17,7 +17,6 @@ DISPATCH_MEANINGS: Mapping[str, str] = {
     "full": "no further row fitted",
     "window": "more rows would have made the most urgent one late",
     "held": "it was held for rows that were expected, and they came or time was up",
-    "trimmed": "a smaller batch costs less for each row; the rest rode in the next",
     "alone": "it may share its run with nobody",
 }
 SHED_MEANINGS: Mapping[str, str] = {

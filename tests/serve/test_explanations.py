@@ -16,7 +16,7 @@ CALL = message("ident", ("x", "FP32", [1, 3], bytes(12)))
 TIME = r"(\d+\.\d+)"
 TIMING = re.compile(
     f"queue;dur={TIME}, "
-    r'batch;desc="rows=(\d+) reason=(?:idle|full|window|held|trimmed|alone)", '
+    r'batch;desc="rows=(\d+) reason=(?:idle|full|window|held|alone)", '
     f"input;dur={TIME}, run;dur={TIME}, output;dur={TIME}, total;dur={TIME}"
 )
 MANY = 400

@@ -158,15 +158,13 @@ pub enum Dispatch {
     Window,
     /// It was held for rows that were expected, and they came or time was up.
     Held,
-    /// A smaller batch costs less for each row; the rest rides in the next.
-    Trimmed,
     /// It may share its run with nobody.
     Alone,
 }
 
 impl Dispatch {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Idle, Self::Full, Self::Window, Self::Held, Self::Trimmed, Self::Alone];
+    pub const ALL: [Self; 5] = [Self::Idle, Self::Full, Self::Window, Self::Held, Self::Alone];
 
     /// Value of the metric's label.
     #[must_use]
@@ -176,7 +174,6 @@ impl Dispatch {
             Self::Full => "full",
             Self::Window => "window",
             Self::Held => "held",
-            Self::Trimmed => "trimmed",
             Self::Alone => "alone",
         }
     }

@@ -119,7 +119,7 @@ mod tests {
             run: longest,
             output: longest,
             batch_rows: u32::MAX,
-            dispatch: Dispatch::Trimmed,
+            dispatch: Dispatch::Window,
         };
         let text = TimingText::new(&timing, longest);
         assert!(text.as_bytes().ends_with(b", total;dur=18446744073709551.615"));

@@ -66,7 +66,6 @@ fn batches(facts: &Facts<'_>, figures: &Figures) -> Option<String> {
             Dispatch::Full => "no further row fitted",
             Dispatch::Window => "more rows would have made the most urgent one late",
             Dispatch::Held => "rows that were waited for had come, or had not come in time",
-            Dispatch::Trimmed => "fewer rows cost less for each",
             Dispatch::Alone => "the request may share its run with nobody",
         })
     });

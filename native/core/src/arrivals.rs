@@ -46,7 +46,8 @@ impl Arrivals {
             self.rows_at_last += rows;
             return;
         }
-        self.learn(silence.as_nanos() as f64);
+        // Without the detour over 128 bits.
+        self.learn(1e9 * silence.as_secs() as f64 + f64::from(silence.subsec_nanos()));
         (self.last, self.rows_at_last) = (Some(now), rows);
     }
 

@@ -146,6 +146,7 @@ impl Batcher {
         self.classes.insert(place, tier, due, item);
         match self.first {
             Some(first) if (tier, due) >= (first.tier, first.due) => {}
+            None if self.backlog.queued().requests == 1 => self.first = Some(Active { class: place.class, tier, due }),
             _ => self.find_first(),
         }
         Ok(())
@@ -390,10 +391,13 @@ impl Batcher {
     /// Sweeps where at least one in `share` has left, or many bytes.
     fn sweep_where_worth(&mut self, share: usize) {
         const LEFT_BYTES_KEPT_MAX: usize = 1 << 20;
+        if self.left_requests == 0 {
+            return;
+        }
         let queued = self.backlog.queued();
         let is_worth = self.left_requests.saturating_mul(share) >= queued.requests
             || self.left_bytes >= LEFT_BYTES_KEPT_MAX.max(queued.bytes / 8);
-        if self.left_requests > 0 && is_worth {
+        if is_worth {
             self.sweep();
         }
     }

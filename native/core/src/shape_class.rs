@@ -130,7 +130,10 @@ impl ShapeClass {
 
     /// The most urgent request of this tier: when it is due, and the place of its bucket.
     pub(crate) fn head(&self, tier: usize) -> Option<(Instant, usize)> {
-        self.head_of(tier, 0..self.buckets.len())
+        match self.buckets.as_slice() {
+            [only] => Some((only.tiers[tier].front()?.due, 0)),
+            several => self.head_of(tier, 0..several.len()),
+        }
     }
 
     /// The most urgent request of this tier among buckets.

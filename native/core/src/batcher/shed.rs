@@ -119,7 +119,10 @@ impl Shedding {
     /// Forgets tenths that are older than a second.
     fn advance(&mut self, now: Instant) {
         const TENTH: Duration = Duration::from_millis(100);
-        let ends_at = *self.ends_at.get_or_insert(now + TENTH);
+        let Some(ends_at) = self.ends_at else {
+            self.ends_at = Some(now + TENTH);
+            return;
+        };
         if now < ends_at {
             return;
         }

@@ -15,10 +15,10 @@ const RESTORED_HITS: f32 = 4.0;
 /// A neighbour's run counts as this much of one's own when the table is smoothed.
 const NEIGHBOUR: f32 = 1.0 / 16.0;
 /// What a rewriting of the table leaves of a size's hits: what was not seen for thousands of runs leans on the line.
-const HITS_LEFT: f32 = 0.998;
-/// The table is rewritten after this many runs, and after more where it is long: each run pays for two rows.
-const PUBLISHED_RUNS_MIN: u32 = 8;
-const PUBLISHED_ROWS: u32 = 2;
+const HITS_LEFT: f32 = 0.992;
+/// The table is rewritten after two runs for each of its rows, within these bounds: each run pays for half a row.
+const PUBLISHED_RUNS_MIN: u32 = 16;
+const PUBLISHED_RUNS_MAX: u32 = 512;
 /// It is rewritten sooner where the line has moved by this share.
 const DRIFT: f64 = 0.02;
 
@@ -120,7 +120,7 @@ impl Curve {
             let before = self.line.at(rows);
             (line.at(rows) - before).abs() > DRIFT * before
         };
-        self.age >= PUBLISHED_RUNS_MIN.max(self.rows_max() / PUBLISHED_ROWS)
+        self.age >= (2 * self.rows_max()).clamp(PUBLISHED_RUNS_MIN, PUBLISHED_RUNS_MAX)
             || has_moved(1.0)
             || has_moved(self.times.len() as f64)
     }

@@ -18,7 +18,7 @@ pub use snapshot::{
     Distribution, ModelSnapshot, PaddingSnapshot, RequestsSnapshot, RowDistribution, ShardSnapshot, Sum,
 };
 
-use crate::{Dispatch, Padding, Queued, Reason, Report, Shed, ShedCounts};
+use crate::{Batcher, Dispatch, Padding, Queued, Reason, Report, Shed, ShedCounts};
 
 /// A number with one writer: a load and a store, no locked instruction. Wraps, so gauges of several writers may be
 /// added up.
@@ -292,6 +292,17 @@ impl ModelCounters {
     pub fn padded(&self, padding: &Padding) {
         self.useful.add(padding.useful);
         self.padded.add(padding.padded);
+    }
+
+    /// Counts what a queue has given up, and what it has padded, since it was asked last.
+    pub fn gave(&self, batcher: &mut Batcher) {
+        let (shed, padding) = (batcher.take_shed(), batcher.take_padding());
+        if shed.total() > 0 {
+            self.shed(&shed);
+        }
+        if padding != Padding::default() {
+            self.padded(&padding);
+        }
     }
 
     /// What waits in the queue that this thread keeps.

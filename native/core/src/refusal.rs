@@ -162,6 +162,14 @@ impl Refusal {
         Self::new(Reason::DeadlineExceeded, text)
     }
 
+    /// The answer of a request that was decoded for a model that has gone meanwhile.
+    #[must_use]
+    pub fn unloaded() -> Self {
+        const WAIT: Duration = Duration::from_secs(1);
+        let text = "the model was unloaded while this request came in; retry in 1000 ms";
+        Self::new(Reason::ModelLoading, text).retry_after(WAIT)
+    }
+
     /// The answer of a request that was dropped by mistake of ours.
     #[must_use]
     pub fn abandoned() -> Self {

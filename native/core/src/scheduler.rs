@@ -95,7 +95,7 @@ impl Scheduler {
     pub fn offer(&mut self, key: ModelKey, pending: impl Into<Box<Pending>>, now: Instant) -> Result<(), Box<Refused>> {
         let pending = pending.into();
         let Some(place) = self.place(key) else {
-            return Err(Box::new(Refused { pending, refusal: unloaded() }));
+            return Err(Box::new(Refused { pending, refusal: Refusal::unloaded() }));
         };
         if self.queued.requests >= self.requests_max {
             let refusal = self.full();
@@ -293,10 +293,4 @@ impl Line {
     fn is_ready(&self, cores_free: u32, now: Instant) -> bool {
         self.can_run(cores_free) && self.held_until.is_none_or(|until| until <= now)
     }
-}
-
-fn unloaded() -> Refusal {
-    const WAIT: Duration = Duration::from_millis(1000);
-    let text = "the model was unloaded while this request came in; retry in 1000 ms";
-    Refusal::new(Reason::ModelLoading, text).retry_after(WAIT)
 }

@@ -4,30 +4,19 @@
 use std::time::Duration;
 
 use servekit_core::{Latency, Surface};
+use servekit_testing::Dice;
 
 const ROWS_MAX: u32 = 64;
 
-/// A repeatable source of chance (splitmix64).
-struct Chance(u64);
+fn rows_of(dice: &mut Dice, most: u32) -> u32 {
+    1 + (dice.roll() * f64::from(most)) as u32
+}
 
-impl Chance {
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    fn rows(&mut self, most: u32) -> u32 {
-        1 + (self.next() * f64::from(most)) as u32
-    }
-
-    /// Log-normal with 8 % deviation; one in five hundred takes three times as long.
-    fn jitter(&mut self) -> f64 {
-        let normal = (-2.0 * (1.0 - self.next()).ln()).sqrt() * (std::f64::consts::TAU * self.next()).cos();
-        let stall = if self.next() < 0.002 { 3.0 } else { 1.0 };
-        (0.08 * normal).exp() * stall
-    }
+/// Log-normal with 8 % deviation; one in five hundred takes three times as long.
+fn jitter(dice: &mut Dice) -> f64 {
+    let normal = dice.normal();
+    let stall = if dice.roll() < 0.002 { 3.0 } else { 1.0 };
+    (0.08 * normal).exp() * stall
 }
 
 /// Microseconds of a run: a slope on an overhead, as of a GPU.
@@ -50,10 +39,10 @@ fn microseconds(time: f64) -> Duration {
 }
 
 /// Shows the model so many runs of sizes up to `most`, with jitter.
-fn teach(latency: &mut Latency, service: impl Fn(u32) -> f64, chance: &mut Chance, (most, runs): (u32, u32)) {
+fn teach(latency: &mut Latency, service: impl Fn(u32) -> f64, dice: &mut Dice, (most, runs): (u32, u32)) {
     for _ in 0..runs {
-        let rows = chance.rows(most);
-        latency.observe(rows, microseconds(service(rows) * chance.jitter()));
+        let rows = rows_of(dice, most);
+        latency.observe(rows, microseconds(service(rows) * jitter(dice)));
     }
 }
 
@@ -82,7 +71,7 @@ fn line(latency: &Latency) -> impl Fn(u32) -> f64 {
 
 fn taught(service: impl Fn(u32) -> f64, seed: u64, runs: u32) -> Latency {
     let mut latency = Latency::new(ROWS_MAX);
-    teach(&mut latency, service, &mut Chance(seed), (ROWS_MAX, runs));
+    teach(&mut latency, service, &mut Dice::new(seed), (ROWS_MAX, runs));
     latency
 }
 
@@ -161,12 +150,12 @@ fn fifty_runs_are_enough_for_a_decision() {
 
 #[test]
 fn nineteen_of_twenty_runs_keep_the_cautious_estimate() {
-    let mut chance = Chance(7);
+    let mut dice = Dice::new(7);
     let latency = taught(straight, 3, 2_000);
     let kept = (0..2_000)
         .filter(|_| {
-            let rows = chance.rows(ROWS_MAX);
-            microseconds(straight(rows) * chance.jitter()) <= latency.cautious(rows)
+            let rows = rows_of(&mut dice, ROWS_MAX);
+            microseconds(straight(rows) * jitter(&mut dice)) <= latency.cautious(rows)
         })
         .count();
     assert!(kept > 1_800, "{kept}");
@@ -175,14 +164,14 @@ fn nineteen_of_twenty_runs_keep_the_cautious_estimate() {
 #[test]
 fn a_halved_pace_is_learned_within_ten_runs_and_so_is_its_end() {
     for seed in 0..20 {
-        let mut chance = Chance(100 + seed);
+        let mut dice = Dice::new(100 + seed);
         let mut latency = taught(straight, seed, 500);
         for factor in [2.0, 1.0, 4.0, 1.0, 0.5] {
             let service = |rows: u32| factor * straight(rows);
-            teach(&mut latency, service, &mut chance, (ROWS_MAX, 10));
+            teach(&mut latency, service, &mut dice, (ROWS_MAX, 10));
             let mean = mean_error(expected(&latency), service);
             assert!(mean < 0.12, "seed {seed}, {factor}: {mean}");
-            teach(&mut latency, service, &mut chance, (ROWS_MAX, 300));
+            teach(&mut latency, service, &mut dice, (ROWS_MAX, 300));
             let mean = mean_error(expected(&latency), service);
             assert!(mean < 0.05, "seed {seed}, {factor}: {mean}");
         }
@@ -219,10 +208,10 @@ fn a_steady_model_that_slows_down_a_little_is_not_thought_slow_at_once() {
 #[test]
 fn a_slow_drift_is_followed() {
     let mut latency = taught(straight, 1, 500);
-    let mut chance = Chance(2);
+    let mut dice = Dice::new(2);
     for step in 0..1_000 {
         let factor = 1.0 + f64::from(step) / 1_000.0;
-        teach(&mut latency, |rows| factor * straight(rows), &mut chance, (ROWS_MAX, 1));
+        teach(&mut latency, |rows| factor * straight(rows), &mut dice, (ROWS_MAX, 1));
     }
     let mean = mean_error(expected(&latency), |rows| 2.0 * straight(rows));
     assert!(mean < 0.12, "{mean}");
@@ -284,12 +273,12 @@ fn a_stall_at_a_new_size_is_set_right_within_ten_runs() {
 #[test]
 fn quiet_and_busy_hours_do_not_undo_each_other() {
     for service in [straight, bent, stepped] {
-        let mut chance = Chance(11);
+        let mut dice = Dice::new(11);
         let mut latency = Latency::new(ROWS_MAX);
         for _ in 0..10 {
             for rows in [1, 64] {
                 for _ in 0..100 {
-                    latency.observe(rows, microseconds(service(rows) * chance.jitter()));
+                    latency.observe(rows, microseconds(service(rows) * jitter(&mut dice)));
                 }
             }
         }
@@ -326,10 +315,10 @@ fn one_wrong_size_does_not_raise_all_larger_ones() {
     corrections[3] = 8.0;
     let surface = Surface { base_ns: 2e6, row_ns: 1e5, spread: 0.08, corrections, samples: 500 };
     let mut latency = Latency::of(&surface, ROWS_MAX);
-    let mut chance = Chance(3);
+    let mut dice = Dice::new(3);
     for _ in 0..1_000 {
-        let rows = 8 + chance.rows(ROWS_MAX - 8);
-        latency.observe(rows, microseconds(straight(rows) * chance.jitter()));
+        let rows = 8 + rows_of(&mut dice, ROWS_MAX - 8);
+        latency.observe(rows, microseconds(straight(rows) * jitter(&mut dice)));
     }
     for rows in 12..=ROWS_MAX {
         let error = (expected(&latency)(rows) / straight(rows) - 1.0).abs();
@@ -377,7 +366,7 @@ fn an_alien_surface_is_clamped() {
     assert_eq!(latency.per_row(), Duration::from_secs(60));
     assert_eq!(latency.surface().corrections.len(), 64);
     assert_eq!(latency.surface().corrections[4..], [1.0; 60]);
-    teach(&mut latency, straight, &mut Chance(1), (ROWS_MAX, 1_000));
+    teach(&mut latency, straight, &mut Dice::new(1), (ROWS_MAX, 1_000));
     let mean = mean_error(expected(&latency), straight);
     assert!(mean < 0.08, "{mean}");
     let long = Surface { corrections: vec![1.0; 1_000], ..alien };
@@ -401,17 +390,17 @@ fn a_remembered_surface_yields_to_what_is_seen() {
     let remembered = taught(straight, 1, 2_000).surface();
     let mut latency = Latency::of(&remembered, ROWS_MAX);
     let service = |rows: u32| 3.0 * straight(rows);
-    teach(&mut latency, service, &mut Chance(2), (ROWS_MAX, 10));
+    teach(&mut latency, service, &mut Dice::new(2), (ROWS_MAX, 10));
     assert!(mean_error(expected(&latency), service) < 0.12);
 }
 
 #[test]
 fn learning_and_asking_allocate_nothing() {
     let mut latency = Latency::new(ROWS_MAX);
-    let mut chance = Chance(1);
+    let mut dice = Dice::new(1);
     let counted = allocation_counter::measure(|| {
         for factor in [1.0, 3.0] {
-            teach(&mut latency, |rows| factor * straight(rows), &mut chance, (ROWS_MAX, 1_000));
+            teach(&mut latency, |rows| factor * straight(rows), &mut dice, (ROWS_MAX, 1_000));
             let fitting = latency.rows_fitting(Duration::from_millis(5), 64);
             let knee = latency.knee(Duration::from_millis(15), 1, 64);
             assert!(fitting <= 64 && knee <= 64);

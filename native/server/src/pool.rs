@@ -6,8 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use servekit_core::{
-    Answers, Batch, Dispatch, Executor, ModelKey, Next, Outcome, Padding, Pending, Queued, Reason, Refusal, Refused,
-    Report, Scheduler, ShedCounts, execute,
+    Answers, Batch, Executor, Fault, ModelKey, Next, Outcome, Pending, Queued, Refusal, Refused, Scheduler, execute,
 };
 
 use crate::estimates::ESTIMATE_INTERVAL;
@@ -44,17 +43,6 @@ struct Queue {
     /// Goes once no shard sends to it, it is empty and all its lanes are back.
     is_closing: bool,
 }
-
-/// Something that a runner counts.
-pub(crate) enum Told<'a> {
-    /// A batch has run.
-    Ran(Dispatch, &'a Report),
-    /// Requests were given up without a run, and lengths were mixed, since this was told last.
-    Gave(ShedCounts, Padding),
-}
-
-/// Takes what is to be counted of a model.
-pub(crate) type Count<'a> = &'a mut dyn FnMut(&Version, Told<'_>);
 
 /// A batch's model, and the lane it runs on.
 struct Turn {
@@ -160,10 +148,11 @@ impl Pool {
         self.bell.notify_all();
     }
 
-    /// The life of a runner: pulls batches and runs them until the pool stops.
-    pub(crate) fn run(&self, count: Count<'_>) {
+    /// The life of a runner: pulls batches and runs them until the pool stops. It counts as the thread of this number;
+    /// `fault` takes what went wrong.
+    pub(crate) fn run(&self, thread: usize, fault: &dyn Fn(&Fault)) {
         let (mut batch, mut answers) = (Batch::default(), Answers::default());
-        while let Some(Turn { version, lane }) = self.next(&mut batch, &mut answers, count) {
+        while let Some(Turn { version, lane }) = self.next(&mut batch, &mut answers, thread) {
             // Expired requests were answered while the batch was formed; they do not wait for its end.
             answers.send();
             match lane.map_or_else(|| version.served.model.executor(), Ok) {
@@ -171,7 +160,8 @@ impl Pool {
                     let dispatch = batch.dispatch;
                     let contract = version.served.model.contract();
                     let report = execute(&mut *lane, contract, &mut batch, &Instant::now, &mut answers);
-                    count(&version, Told::Ran(dispatch, &report));
+                    version.counters[thread].ran(dispatch, &report);
+                    report.fault.iter().for_each(fault);
                     answers.send();
                     let lane = (report.outcome != Outcome::Lost).then_some(lane);
                     self.give_back(&version, lane, |scheduler| scheduler.ran(version.key, &report, report.ended_at));
@@ -187,12 +177,12 @@ impl Pool {
     }
 
     /// Waits for a batch; `None` when the pool stops.
-    fn next(&self, batch: &mut Batch, answers: &mut Answers, count: Count<'_>) -> Option<Turn> {
+    fn next(&self, batch: &mut Batch, answers: &mut Answers, thread: usize) -> Option<Turn> {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
             let step = state.step(now, batch, answers);
-            state.tell(count);
+            state.count_given_up(thread);
             let until = match step {
                 Step::Run(turn) => {
                     // One ring per batch: whoever takes one wakes the next runner where there is more to take.
@@ -281,7 +271,7 @@ impl State {
         let (key, is_left) = (version.key, version.shards.load(Ordering::Relaxed) == 0);
         if *is_closing && is_left && self.scheduler.is_idle(key) {
             self.queues.remove(place);
-            self.scheduler.close(key, &unloaded(), &mut Answers::default());
+            self.scheduler.close(key, &Refusal::unloaded(), &mut Answers::default());
         }
     }
 
@@ -318,13 +308,11 @@ impl State {
         }
     }
 
-    /// Has counted what queues gave up, and what mixing lengths has cost.
-    fn tell(&mut self, count: Count<'_>) {
+    /// Counts what queues gave up, and what mixing lengths has cost.
+    fn count_given_up(&mut self, thread: usize) {
         for Queue { version, .. } in &self.queues {
-            let Some(batcher) = self.scheduler.batcher_mut(version.key) else { continue };
-            let (shed, padding) = (batcher.take_shed(), batcher.take_padding());
-            if shed.total() > 0 || padding != Padding::default() {
-                count(version, Told::Gave(shed, padding));
+            if let Some(batcher) = self.scheduler.batcher_mut(version.key) {
+                version.counters[thread].gave(batcher);
             }
         }
     }
@@ -334,13 +322,6 @@ impl State {
             self.queues[place].version.queued.store(batcher.queued().requests, Ordering::Relaxed);
         }
     }
-}
-
-/// The refusal of a request that was decoded for a model that has gone meanwhile.
-pub(crate) fn unloaded() -> Refusal {
-    const WAIT: Duration = Duration::from_secs(1);
-    let text = "the model was unloaded while this request came in; retry in 1000 ms";
-    Refusal::new(Reason::ModelLoading, text).retry_after(WAIT)
 }
 
 impl fmt::Debug for Pool {

@@ -14,7 +14,6 @@ use crate::config::Config;
 use crate::listeners::{Addresses, BindError, Listeners, SocketFile};
 use crate::listing::{Absence, Entry, Listing, Phase, Served, State, Version};
 use crate::log::{self, Log};
-use crate::pool::Told;
 use crate::refusals;
 use crate::shard::{self, Command, Handle, Post};
 use crate::shared::Shared;
@@ -300,18 +299,7 @@ fn thread(name: &str) -> std::thread::Builder {
 
 /// A runner's life, counted by its own counters.
 fn run(shared: &Shared, index: usize) {
-    shared.pool.run(&mut |version: &Version, told: Told<'_>| match told {
-        Told::Ran(dispatch, report) => {
-            version.counters[index].ran(dispatch, report);
-            if let Some(fault) = &report.fault {
-                shared.log.fault(fault);
-            }
-        }
-        Told::Gave(shed, padding) => {
-            version.counters[index].shed(&shed);
-            version.counters[index].padded(&padding);
-        }
-    });
+    shared.pool.run(index, &|fault| shared.log.fault(fault));
 }
 
 #[cfg(test)]

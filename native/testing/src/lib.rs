@@ -4,12 +4,14 @@
 
 mod bounds;
 mod clock;
+mod dice;
 mod inbox;
 mod model;
 mod tensors;
 
 pub use bounds::limits;
 pub use clock::Clock;
+pub use dice::Dice;
 pub use inbox::Inbox;
 pub use model::{FakeModel, Recorded};
 pub use tensors::{byte_strings, contract_alone, contract_of_rows, fp32, fp32_values, tensor};

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use servekit_core::{Batch, Mode, Pending, Policy, Ragged, Tensor};
-use servekit_testing::{Inbox, fp32};
+use servekit_testing::{Dice, Inbox, fp32};
 
 use crate::policy;
-use crate::service::{Dice, Fate, RunTime, Service};
+use crate::service::{Fate, RunTime, Service};
 
 /// One input of [rows, length], to be padded to at most 512.
 fn ragged() -> Arc<Ragged> {

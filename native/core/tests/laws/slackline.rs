@@ -5,8 +5,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use servekit_core::{Mode, Policy, Reason, Shed};
+use servekit_testing::Dice;
 
-use crate::service::{Dice, Fate, Pace, Service, linear};
+use crate::service::{Fate, Pace, Service, linear};
 use crate::{in_ms, policy, rows};
 
 /// 2 ms for a run and 0.1 ms for each row, to be answered within 15 ms: 54 rows are the best batch, 7,297 a second the

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use servekit_core::{Answers, Batcher, ModelKey, Next, Outcome, Padding, execute};
+use servekit_core::{Answers, Batcher, ModelKey, Next, Outcome, Refusal, execute};
 
 use super::Shard;
 use super::desk::{Desk, Lane};
@@ -11,7 +11,6 @@ use super::transport::Transport;
 use crate::dialect::Memory;
 use crate::estimates::ESTIMATE_INTERVAL;
 use crate::listing::Placement;
-use crate::pool::unloaded;
 
 /// How long a shard runs batches before it looks at its connections again.
 const DISPATCH_MAX: Duration = Duration::from_micros(500);
@@ -23,7 +22,7 @@ impl Desk {
         lanes.retain(|lane| {
             let is_served = listing.served().any(|version| version.key == lane.version.key);
             if !is_served {
-                scheduler.close(lane.version.key, &unloaded(), answers);
+                scheduler.close(lane.version.key, &Refusal::unloaded(), answers);
                 shared.pool.part(&lane.version);
             }
             is_served
@@ -53,14 +52,8 @@ impl Desk {
     fn count_given_up(&mut self) {
         let inline = self.lanes.iter().filter(|lane| lane.version.served.placement == Placement::Inline);
         for lane in inline {
-            let Some(batcher) = self.scheduler.batcher_mut(lane.version.key) else { continue };
-            let (shed, padding) = (batcher.take_shed(), batcher.take_padding());
-            let counters = &lane.version.counters[self.index];
-            if shed.total() > 0 {
-                counters.shed(&shed);
-            }
-            if padding != Padding::default() {
-                counters.padded(&padding);
+            if let Some(batcher) = self.scheduler.batcher_mut(lane.version.key) {
+                lane.version.counters[self.index].gave(batcher);
             }
         }
     }
@@ -119,7 +112,7 @@ impl<T: Transport> Shard<T> {
         let (key, dispatch, index) = (self.batch.key, self.batch.dispatch, self.desk.index);
         let run = self.batch.run;
         let refusal = match self.desk.lane(key) {
-            None => unloaded(),
+            None => Refusal::unloaded(),
             Some(lane) => match lane.executor.take().map_or_else(|| lane.version.served.model.executor(), Ok) {
                 Err(refusal) => refusal,
                 Ok(mut executor) => {

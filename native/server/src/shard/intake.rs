@@ -342,7 +342,7 @@ impl Desk {
         self.lease.reserve_request()?;
         let Some(lane) = self.lane(version.key) else {
             self.lease.release_request();
-            return Err(crate::pool::unloaded());
+            return Err(Refusal::unloaded());
         };
         if lane.bytes.reserve(input_bytes) {
             return Ok(());

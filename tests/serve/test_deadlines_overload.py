@@ -104,12 +104,14 @@ def test_who_is_given_up_before_the_deadline_is_told_when_to_come_again(servers)
 
 
 def test_who_is_late_in_the_queue_is_told_while_the_batch_still_runs(server):
+    before = shed(server)
     with running(server), peer(server) as caller, raw_connection(server) as connection:
         answers = []
         connection.send(infer("slow", ROW, "x-request-timeout-ms: 300"))
         assert within(elapsed(lambda: answers.append(connection.answer())), 300) or answers[0].label == "overloaded"
         given_up(answers[0])
         given_up(caller.call(CALL, ("grpc-timeout", "300m")))
+    waited(lambda: _are(shed(server) - before, [2]))
 
 
 def queued(server, caller):

@@ -158,7 +158,7 @@ impl Batcher {
     /// Requests whose callers have left are dropped; those that are late, or would be, are answered.
     pub fn next(&mut self, now: Instant, batch: &mut Batch, answers: &mut Answers) -> Next {
         batch.clear();
-        self.sweep_where_worth(64);
+        self.sweep_where_worth(64, now);
         self.prune_all(now, answers);
         if let Some(next) = self.take_sole(now, batch) {
             return next;
@@ -212,10 +212,10 @@ impl Batcher {
     /// Says that the caller of a queued request of this many bytes has left (its ticket is retired). Its rows are never
     /// run. Its memory comes back before the next batch forms, except in a long queue of which less than a 64th and
     /// less than 1 MiB has left: a sweep reads all of the queue, so leaving stays cheap however many leave.
-    pub fn leave(&mut self, bytes: usize) {
+    pub fn leave(&mut self, bytes: usize, now: Instant) {
         self.left_requests += 1;
         self.left_bytes += bytes;
-        self.sweep_where_worth(8);
+        self.sweep_where_worth(8, now);
     }
 
     /// Answers all that is queued with this refusal.
@@ -389,7 +389,7 @@ impl Batcher {
     }
 
     /// Sweeps where at least one in `share` has left, or many bytes.
-    fn sweep_where_worth(&mut self, share: usize) {
+    fn sweep_where_worth(&mut self, share: usize, now: Instant) {
         const LEFT_BYTES_KEPT_MAX: usize = 1 << 20;
         if self.left_requests == 0 {
             return;
@@ -398,18 +398,19 @@ impl Batcher {
         let is_worth = self.left_requests.saturating_mul(share) >= queued.requests
             || self.left_bytes >= LEFT_BYTES_KEPT_MAX.max(queued.bytes / 8);
         if is_worth {
-            self.sweep();
+            self.sweep(now);
         }
     }
 
     /// Drops what nobody waits for.
-    fn sweep(&mut self) {
-        let backlog = &mut self.backlog;
+    fn sweep(&mut self, now: Instant) {
+        let (backlog, shedding) = (&mut self.backlog, &mut self.shedding);
         self.classes.each_mut(|class| {
             class.retain(|tier, item| {
                 let is_waiting = item.is_waiting();
                 if !is_waiting {
                     backlog.subtract(tier, item);
+                    shedding.left(item, now);
                 }
                 is_waiting
             });

@@ -171,9 +171,9 @@ impl Scheduler {
     }
 
     /// Says that the caller of a request of this model, of this many bytes, has left; see [`Batcher::leave`].
-    pub fn leave(&mut self, key: ModelKey, bytes: usize) {
+    pub fn leave(&mut self, key: ModelKey, bytes: usize, now: Instant) {
         if let Some(place) = self.place(key) {
-            self.change(place, |line| line.batcher.leave(bytes));
+            self.change(place, |line| line.batcher.leave(bytes, now));
         }
     }
 

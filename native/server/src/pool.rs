@@ -125,9 +125,9 @@ impl Pool {
     }
 
     /// Says that the caller of a queued request has left; see [`Batcher::leave`](servekit_core::Batcher::leave).
-    pub(crate) fn leave(&self, key: ModelKey, bytes: usize) {
+    pub(crate) fn leave(&self, key: ModelKey, bytes: usize, now: Instant) {
         let mut state = self.lock();
-        state.scheduler.leave(key, bytes);
+        state.scheduler.leave(key, bytes, now);
         state.count(key);
     }
 

@@ -64,7 +64,7 @@ impl Batcher {
         }
         let requests_max = self.policy.requests_max;
         if self.backlog.queued().requests >= requests_max && self.left_requests > 0 {
-            self.sweep();
+            self.sweep(now);
         }
         if self.backlog.queued().requests >= requests_max { Err(self.full(now)) } else { Ok(()) }
     }
@@ -114,7 +114,10 @@ impl Batcher {
                 while let Some(fate) = self.fate(Place { class, bucket }, tier, now) {
                     is_changed = true;
                     let Some(item) = self.pop(class, bucket, tier) else { break };
-                    let Fate::Shed(shed) = fate else { continue };
+                    let Fate::Shed(shed) = fate else {
+                        self.shedding.left(&item, now);
+                        continue;
+                    };
                     let latency = self.classes.latency(Place { class, bucket });
                     let times = (now, self.run_time(latency, item.row_count()), self.drain(tier, latency, now));
                     self.shed(shed, item, times, answers);
@@ -171,7 +174,7 @@ impl Batcher {
     fn shed(&mut self, shed: Shed, item: Item, times: (Instant, Duration, Duration), answers: &mut Answers) {
         let (now, run, retry_after) = times;
         if !item.is_waiting() {
-            return;
+            return self.shedding.left(&item, now);
         }
         self.shedding.shed(shed, 1);
         if item.deadline() <= now {

@@ -7,7 +7,7 @@ use super::classes::Classes;
 use super::plan::Plan;
 use super::queue::Queue;
 use super::share::Shares;
-use super::shed::{Shed, Shedding};
+use super::shed::Shedding;
 use crate::shape_class::ShapeClass;
 use crate::{Answers, Batch, Item, Policy};
 
@@ -147,9 +147,11 @@ impl Filling<'_> {
         let item = &entry.item;
         let is_gone = !item.is_waiting();
         if is_gone || item.deadline() <= self.now {
-            if let Some(item) = self.remove(queue, plan.class, tier).filter(|_| !is_gone) {
-                self.shedding.shed(Shed::Expired, 1);
-                item.expire(self.now, self.answers);
+            if let Some(item) = self.remove(queue, plan.class, tier) {
+                self.shedding.left(&item, self.now);
+                if !is_gone {
+                    item.expire(self.now, self.answers);
+                }
             }
             return Step::Dropped;
         }

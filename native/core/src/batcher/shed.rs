@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::batch::Item;
+
 /// Why a request was given up without a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shed {
@@ -99,6 +101,13 @@ impl Shedding {
         self.tenths[self.place].shed += requests;
         self.recent.shed += requests;
         self.is_failing_fast |= self.recent.shed * 20 > self.recent.offered;
+    }
+
+    /// Counts one that nobody waits for any more: as expired, where it was in time that its caller lacked.
+    pub(crate) fn left(&mut self, item: &Item, now: Instant) {
+        if item.deadline() <= now {
+            self.shed(Shed::Expired, 1);
+        }
     }
 
     /// Whether so much is shed that it is better told at arrival.

@@ -1,6 +1,6 @@
 //! Which rows leave the queue together, and which never run.
 
-use servekit_core::{Dispatch, Next, Queued, Reason};
+use servekit_core::{Dispatch, Next, Queued, Reason, Shed};
 use servekit_testing::{contract_alone, contract_of_rows, fp32};
 
 use crate::{Bench, expired_at, in_ms, policy, rows};
@@ -132,7 +132,7 @@ fn the_queue_holds_as_many_as_allowed_and_not_one_more() {
     assert!(bench.answers().is_empty(), "the shard answers what it could not queue");
 
     bench.inbox.leave(second);
-    bench.batcher.leave(4);
+    bench.batcher.leave(4, bench.clock.now());
     bench.offer_rows(&[4.0]);
     bench.run_all();
     assert_eq!(bench.answers().len(), 2);
@@ -156,11 +156,31 @@ fn a_caller_who_leaves_does_not_harm_the_batch() {
     let mut bench = Bench::with(contract_of_rows(1), policy(3));
     let [leaver, first, second] = [0.0, 1.0, 2.0].map(|value| bench.offer_rows(&[value]));
     bench.inbox.leave(leaver);
-    bench.batcher.leave(4);
+    bench.batcher.leave(4, bench.clock.now());
     assert_eq!(bench.batcher.queued(), Queued { requests: 2, rows: 2, bytes: 8 }, "its bytes are back at once");
     bench.run_all();
     assert_eq!(bench.model.recorded()[0].values, [1.0, 2.0]);
     assert_eq!(bench.answers(), [(first, Ok(vec![1.0])), (second, Ok(vec![2.0]))].into());
+}
+
+#[test]
+fn who_was_told_elsewhere_that_the_time_is_up_counts_as_expired_and_who_went_before_does_not() {
+    let mut bench = Bench::with(contract_of_rows(1), policy(8));
+    let [told, gone, swept] = [0.0, 1.0, 2.0].map(|value| {
+        let pending = expired_at(bench.request(&[value]), bench.clock.at_ms(50));
+        bench.offer(pending)
+    });
+    bench.offer_rows(&[3.0]);
+    bench.inbox.leave(gone);
+    bench.batcher.leave(4, bench.clock.now());
+    assert_eq!(bench.batcher.take_shed().total(), 0, "there was time");
+    bench.clock.advance_ms(50);
+    bench.inbox.leave(swept);
+    bench.batcher.leave(4, bench.clock.now());
+    bench.inbox.leave(told);
+    bench.run_all();
+    let counts = bench.batcher.take_shed();
+    assert_eq!((counts.of(Shed::Expired), counts.total()), (2, 2));
 }
 
 #[test]
@@ -179,7 +199,7 @@ fn many_who_leave_a_long_queue_give_everything_back() {
     let tickets: Vec<_> = (0..1_000).map(|value| bench.offer_rows(&[value as f32])).collect();
     for (index, ticket) in tickets.into_iter().enumerate().filter(|(index, _)| index % 2 == 0) {
         bench.inbox.leave(ticket);
-        bench.batcher.leave(4);
+        bench.batcher.leave(4, bench.clock.now());
         let gone = 1_000 - bench.batcher.queued().requests;
         assert!((index / 2 + 1).abs_diff(gone) <= 1_000 / 8, "what has left and is still held stays a small share");
     }

@@ -159,7 +159,7 @@ impl World {
         let Some(&ticket) = tickets.get(usize::from(pick) % tickets.len().max(1)) else { return };
         let open = self.open.remove(&ticket).expect("it was listed");
         self.inbox.leave(ticket);
-        self.scheduler.leave(open.key, open.values.len() * 4);
+        self.scheduler.leave(open.key, open.values.len() * 4, self.clock.now());
         self.release(&open.values);
         self.left += 1;
     }

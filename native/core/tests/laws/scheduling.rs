@@ -188,7 +188,7 @@ fn leavers_of_one_model_do_not_hold_up_another() {
     bench.offer(1).expect("room");
     bench.inbox.leave(ticket);
     assert_eq!(bench.next(), Some((1, 1)));
-    bench.scheduler.leave(ModelKey(0), 4);
+    bench.scheduler.leave(ModelKey(0), 4, bench.clock.now());
     assert_eq!(bench.next(), None);
     assert_eq!(bench.scheduler.queued(), Queued::default());
 }

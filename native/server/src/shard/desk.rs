@@ -288,8 +288,8 @@ impl Desk {
     pub(crate) fn forget(&mut self, queued: Queued) {
         let Queued { placement, key, bytes } = queued;
         match placement {
-            Placement::Inline => self.scheduler.leave(key, bytes),
-            Placement::Pool => self.shared.pool.leave(key, bytes),
+            Placement::Inline => self.scheduler.leave(key, bytes, self.now),
+            Placement::Pool => self.shared.pool.leave(key, bytes, self.now),
         }
     }
 

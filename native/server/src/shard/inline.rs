@@ -119,7 +119,7 @@ impl<T: Transport> Shard<T> {
                     let contract = lane.version.served.model.contract();
                     let report = execute(&mut *executor, contract, &mut self.batch, &*self.clock, &mut self.answers);
                     lane.version.counters[index].ran(dispatch, &report);
-                    let is_due = report.ended_at.saturating_duration_since(lane.estimated_at) >= ESTIMATE_INTERVAL;
+                    let is_due = lane.estimated_at + ESTIMATE_INTERVAL <= report.ended_at;
                     if report.outcome != Outcome::Lost {
                         lane.executor = Some(executor);
                     }

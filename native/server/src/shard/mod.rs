@@ -209,7 +209,7 @@ impl<T: Transport> Shard<T> {
     pub(crate) fn begin(&mut self) {
         let now = (self.clock)();
         // Who slept has seen at once what came; who did not finds what has come since they looked last.
-        let has_slept = self.slept_from.is_some_and(|from| now.saturating_duration_since(from) > AWAKE_MAX);
+        let has_slept = self.slept_from.is_some_and(|from| from + AWAKE_MAX < now);
         self.desk.heard_since = if has_slept { now } else { self.looked_at };
         (self.looked_at, self.desk.now) = (now, now);
         self.refresh();
@@ -365,7 +365,7 @@ impl<T: Transport> Shard<T> {
     /// Lets connections and deadlines look at the clock, each as often as it needs.
     fn check_time(&mut self) {
         let now = self.desk.now;
-        let is_due = |at: Instant, interval: Duration| now.saturating_duration_since(at) >= interval;
+        let is_due = |at: Instant, interval: Duration| at + interval <= now;
         if self.desk.deadline_min.is_some_and(|deadline| deadline <= now) && is_due(self.swept_at, SWEEP_INTERVAL) {
             self.swept_at = now;
             self.desk.sweep(&mut self.links);
@@ -396,7 +396,7 @@ impl<T: Transport> Shard<T> {
     fn give_back_memory(&mut self) {
         if self.desk.lease.bytes() > 0 {
             self.held_at = self.desk.now;
-        } else if self.owes_memory() && self.desk.now.saturating_duration_since(self.held_at) >= QUIET_MIN {
+        } else if self.owes_memory() && self.held_at + QUIET_MIN <= self.desk.now {
             self.bytes_peak = 0;
             (self.desk.shared.give_back_memory)();
         }

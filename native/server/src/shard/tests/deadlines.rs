@@ -146,6 +146,30 @@ fn time_runs_while_a_request_lies_unread_behind_a_long_run() {
 }
 
 #[test]
+fn nobody_waits_until_a_flood_is_read_and_what_lay_unread_grows_old() {
+    let (mut bench, _model) = Bench::serving(Placement::Inline, |_| {});
+    let flood: Vec<Client> = (0..40).map(|_| bench.connect()).collect();
+    bench.tick(&[]);
+    for client in &flood {
+        client.ends.borrow_mut().reading = Some((bench.clock.clone(), Duration::from_millis(2)));
+        client.say(infer_with(1.0, "x-request-timeout-ms: 60\r\n"));
+    }
+    bench.tick(&flood.iter().collect::<Vec<_>>());
+    let answered = |clients: &[Client]| clients.iter().flat_map(Client::hear_statuses).collect::<Vec<u16>>();
+    assert_eq!(answered(&flood), [200; 17], "the clock is looked at after 16; one of those left over has its turn");
+    // Whoever comes now goes before those left over.
+    let newcomer = bench.connect();
+    newcomer.say(infer_with(2.0, "x-request-timeout-ms: 90\r\n"));
+    bench.tick(&[&newcomer]);
+    assert_eq!(newcomer.hear_statuses(), [200]);
+    assert_eq!(answered(&flood), [504; 16], "68 ms have passed since they could be heard");
+    assert_eq!(bench.shard.wait(), Some(Duration::ZERO), "there is more to read");
+    bench.tick(&[]);
+    assert_eq!(answered(&flood), [504; 7]);
+    bench.assert_idle();
+}
+
+#[test]
 fn a_shard_that_has_slept_counts_from_when_it_woke() {
     let (mut bench, model) = Bench::serving(Placement::Inline, |limits| limits.batch_rows_max = 1);
     model.take_time(&bench.clock, Duration::from_millis(30));

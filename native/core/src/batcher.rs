@@ -85,6 +85,8 @@ pub struct Batcher {
     is_due: bool,
     /// The last newcomer that was not hopeless, as long as lanes and estimates are as they were.
     hope: Option<Hope>,
+    /// The same of somebody of whom only the time was known: when they came and their deadline.
+    foreseen: Option<(Instant, Instant)>,
     /// When classes that are not asked for are to be looked through.
     pruning_at: Option<Instant>,
     /// Requests whose callers left since the last sweep, and their bytes.
@@ -113,6 +115,7 @@ impl Batcher {
             is_held: false,
             is_due: false,
             hope: None,
+            foreseen: None,
             pruning_at: None,
             left_requests: 0,
             left_bytes: 0,
@@ -185,7 +188,7 @@ impl Batcher {
 
     /// Learns from a batch that has run: how long runs take, and whether batches must be smaller.
     pub fn ran(&mut self, report: &Report, _now: Instant) {
-        self.hope = None;
+        (self.hope, self.foreseen) = (None, None);
         let running = self.lanes.end(report.run);
         // A run that failed may have ended anywhere.
         for run in report.runs.iter().filter(|run| run.requests > 0) {
@@ -378,7 +381,7 @@ impl Batcher {
         }
         self.is_held = false;
         self.is_due = false;
-        self.hope = None;
+        (self.hope, self.foreseen) = (None, None);
         let latency = self.classes.latency(longest);
         let ends_at = now + latency.expected(if self.policy.batched { batch.rows } else { 1 });
         let class = &self.classes.slots()[longest.class];

@@ -34,6 +34,9 @@ impl Batcher {
     /// As those of `offer`.
     pub fn foresee(&mut self, priority: u8, time: Patience, now: Instant) -> Result<(), Refusal> {
         let Patience { since, deadline } = time;
+        if self.foreseen.is_some_and(|(at, least)| at == now && least <= deadline) {
+            return Ok(());
+        }
         let tier = Policy::class(priority);
         if now < deadline {
             if !self.is_predicting() {
@@ -42,6 +45,7 @@ impl Batcher {
             let latency = self.classes.whole();
             let wait = self.forecast(tier, 1, latency, now) + self.policy.egress;
             if now + wait <= deadline {
+                self.foreseen = Some((now, deadline)).filter(|_| !self.is_failing_fast());
                 return Ok(());
             }
             let retry_after = self.drain(tier, latency, now);

@@ -364,7 +364,9 @@ impl<T: Transport> Shard<T> {
             }
             is_first = false;
             link.active = false;
-            self.desk.heard_since = link.unheard_since.take().unwrap_or(heard_since);
+            if let Some(unheard_since) = link.unheard_since.take() {
+                self.desk.heard_since = unheard_since;
+            }
             let turn = Turn::new(&mut self.desk, &mut self.scratch).take(link);
             effort += 1 + turn.bytes / HEARD_BYTES;
             if turn.has_more {
@@ -374,9 +376,9 @@ impl<T: Transport> Shard<T> {
                     self.heard.push(number);
                 }
             }
+            self.desk.heard_since = heard_since;
         }
         self.later.append(&mut self.heard);
-        self.desk.heard_since = heard_since;
         self.bytes_peak = self.bytes_peak.max(self.desk.lease.bytes());
     }
 

@@ -103,7 +103,11 @@ impl Batcher {
         Self {
             model: model.into(),
             is_pressed: false,
-            classes: Classes::new(latency.unwrap_or_else(|| Latency::new(rows_max)), rows_max),
+            classes: Classes::new(
+                latency.unwrap_or_else(|| Latency::new(rows_max)),
+                Arc::clone(&policy.class_surfaces),
+                rows_max,
+            ),
             policy,
             first: None,
             backlog: Backlog::default(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Contract, Limits, Ragged, Surface};
+use crate::{ClassSurface, Contract, Limits, Ragged, Surface};
 
 /// When a request that cannot be served in time is told so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,8 @@ pub struct Policy {
     pub ragged: Option<Arc<Ragged>>,
     /// How long runs took when the model was served before, to start from.
     pub surface: Option<Surface>,
+    /// The same of single classes.
+    pub class_surfaces: Arc<[ClassSurface]>,
 }
 
 impl Policy {
@@ -77,6 +79,7 @@ impl Policy {
             cores: 1,
             ragged: contract.ragged.clone(),
             surface: None,
+            class_surfaces: Arc::default(),
         }
     }
 }

@@ -136,7 +136,7 @@ impl Loader<'_> {
             warm_up: warmed.text,
             decisions: tried.decisions,
         };
-        let start = Start { surface: warmed.surfaces.into_iter().next().map(|known| known.surface), profile_file };
+        let start = Start { surfaces: warmed.surfaces, profile_file };
         Ok(Loaded { contract, description, graph: tried.graph, sessions, start })
     }
 

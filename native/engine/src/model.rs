@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use servekit_core::{Contract, Executor, Model, Reason, Refusal, RunFailure, Surface, Tensor};
+use servekit_core::{ClassSurface, Contract, Executor, Model, Reason, Refusal, RunFailure, Tensor};
 
 use crate::control::Control;
 use crate::lane::{Graph, Lane, Part};
@@ -193,7 +193,8 @@ pub struct Description {
 
 /// What batching starts from, and where it is kept.
 pub(crate) struct Start {
-    pub(crate) surface: Option<Surface>,
+    /// The model's own first, then those of its classes.
+    pub(crate) surfaces: Vec<ClassSurface>,
     pub(crate) profile_file: Option<ProfileFile>,
 }
 
@@ -229,10 +230,11 @@ impl LoadedModel {
         &self.description
     }
 
-    /// How long runs took at load, or in earlier starts; `None` where none was made.
+    /// How long runs took at load, or in earlier starts: the model's own first, then those of its classes; none where
+    /// no run was made.
     #[must_use]
-    pub fn surface(&self) -> Option<&Surface> {
-        self.start.surface.as_ref()
+    pub fn surfaces(&self) -> &[ClassSurface] {
+        &self.start.surfaces
     }
 
     /// Where to keep what is learned while it is served; `None` where nothing is kept.

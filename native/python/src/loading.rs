@@ -106,7 +106,9 @@ impl Loader {
         policy.target = targets[usize::from(self.batching.priority_default.clamp(1, levels)) - 1];
         policy.mode = model.mode.unwrap_or(self.batching.mode);
         policy.cores = self.plan.runners_busy(description.intra_op);
-        policy.surface = loaded.surface().cloned();
+        let surfaces = loaded.surfaces();
+        policy.surface = surfaces.first().map(|known| known.surface.clone());
+        policy.class_surfaces = surfaces.iter().skip(1).cloned().collect();
         policy.egress = Duration::from_micros(self.batching.egress_reserve_us);
         Served {
             name: model.name.as_str().into(),

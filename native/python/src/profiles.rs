@@ -42,7 +42,10 @@ impl Keeper {
     /// Of a model that has just been put into service.
     #[must_use]
     pub fn new(model: &LoadedModel, now: Instant) -> Self {
-        Self { runs_kept: model.surface().map_or(0, |surface| surface.samples), due_at: now + KEEP_INTERVAL }
+        Self {
+            runs_kept: model.surfaces().first().map_or(0, |whole| whole.surface.samples),
+            due_at: now + KEEP_INTERVAL,
+        }
     }
 
     /// Whether it is time to look again.

@@ -249,6 +249,7 @@ fn policy(setting: Setting, model: &Model, lanes: u32, contract: &Contract) -> s
         cores: 1,
         ragged: contract.ragged.clone(),
         surface: surface(setting.prior, model),
+        class_surfaces: Arc::default(),
     }
 }
 

@@ -1,8 +1,10 @@
 //! Which shape class a request belongs to.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::ClassSurface;
 use super::lanes::Running;
 use super::ragged;
 use crate::shape_class::{Bucket, ClassKey, ShapeClass, has_key, scaled, write_key};
@@ -57,11 +59,13 @@ pub(crate) struct Classes {
     extent: f64,
     /// Buckets that have a surface of their own.
     surfaces: usize,
+    /// What was learned of classes when the model was served before.
+    known: Arc<[ClassSurface]>,
     rows_max: u32,
 }
 
 impl Classes {
-    pub(crate) fn new(whole: Latency, rows_max: u32) -> Self {
+    pub(crate) fn new(whole: Latency, known: Arc<[ClassSurface]>, rows_max: u32) -> Self {
         Self {
             slots: Vec::new(),
             by_key: HashMap::new(),
@@ -73,6 +77,7 @@ impl Classes {
             whole,
             extent: 0.0,
             surfaces: 0,
+            known,
             rows_max,
         }
     }
@@ -270,24 +275,38 @@ impl Classes {
         }
         let bytes = pending.bytes() as f64 / f64::from(pending.rows.max(1));
         let mut bucket = Bucket::new(edge, if edge == 0 { bytes } else { edge as f64 });
-        bucket.latency = self.seed(bucket.extent);
+        bucket.latency = self.seed(class, &bucket);
         self.slots[class].buckets.insert(place, bucket);
         place
     }
 
-    /// A surface for a new bucket: the model's, with rows as much longer as they are larger. The model's own serves the
-    /// first.
-    fn seed(&mut self, extent: f64) -> Option<Box<Latency>> {
-        let first = self.slots.iter_mut().flat_map(|class| &mut class.buckets).next()?;
-        if first.latency.is_none() && self.surfaces == 0 {
-            first.latency = Some(Box::new(self.whole.clone()));
-            self.surfaces = 1;
+    /// A surface for a new bucket: what was remembered of it, or the model's, with rows as much longer as they are
+    /// larger. The model's own serves the first, unless that is remembered.
+    fn seed(&mut self, class: usize, bucket: &Bucket) -> Option<Box<Latency>> {
+        let remembered = self.remembered(class, bucket.edge);
+        match self.slots.iter_mut().flat_map(|class| &mut class.buckets).next() {
+            Some(first) if first.latency.is_none() && self.surfaces == 0 => {
+                first.latency = Some(Box::new(self.whole.clone()));
+                self.surfaces = 1;
+            }
+            None if remembered.is_none() => return None,
+            _ => {}
         }
         if self.surfaces >= SURFACES_MAX {
             return None;
         }
         self.surfaces += 1;
-        let ratio = if self.extent > 0.0 { extent / self.extent } else { 1.0 };
-        Some(Box::new(scaled(&self.whole, ratio, self.rows_max)))
+        let ratio = if self.extent > 0.0 { bucket.extent / self.extent } else { 1.0 };
+        Some(Box::new(remembered.unwrap_or_else(|| scaled(&self.whole, ratio, self.rows_max))))
+    }
+
+    fn remembered(&self, class: usize, edge: u64) -> Option<Latency> {
+        if self.known.is_empty() {
+            return None;
+        }
+        let shape = self.slots[class].shape();
+        let is_it = |known: &&ClassSurface| known.shape == shape && known.length.map_or(0, ragged::edge) == edge;
+        let known = self.known.iter().find(is_it)?;
+        Some(Latency::of(&known.surface, self.rows_max))
     }
 }

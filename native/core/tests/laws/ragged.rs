@@ -142,3 +142,29 @@ fn without_load_lengths_are_mixed_only_as_far_as_padding_allows() {
     assert!(service.offered.iter().all(|offered| offered.fate == Some(Fate::Served { late: false })));
     assert!(waste(&mut service) <= 0.15);
 }
+
+#[test]
+fn what_was_learned_of_each_length_is_known_after_a_restart() {
+    let mut service = Service::new(mixing(40), positions(500.0, 3.0));
+    load(&mut service, 300.0, Duration::from_millis(4_000), 5);
+    service.finish_all();
+    let learned = service.batcher.surfaces();
+    assert!(learned.len() > 3, "{}", learned.len());
+    let policy = Policy {
+        surface: Some(learned[0].surface.clone()),
+        class_surfaces: learned.iter().skip(1).cloned().collect(),
+        ..mixing(40)
+    };
+    let mut again = Service::new(policy, positions(500.0, 3.0));
+    for known in &learned[1..] {
+        let length = known.length.expect("lengths are told apart") as i64;
+        let pending = again.inbox.request([of_length(length)], again.clock.now());
+        again.offer(pending);
+    }
+    let known = again.batcher.surfaces();
+    for of_class in &learned[1..] {
+        let found = known.iter().find(|known| (known.length, &known.shape) == (of_class.length, &of_class.shape));
+        assert_eq!(found.map(|found| found.surface.samples > 0), Some(true), "{of_class:?}");
+    }
+    again.finish_all();
+}

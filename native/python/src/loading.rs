@@ -108,7 +108,10 @@ impl Loader {
         policy.cores = self.plan.runners_busy(description.intra_op);
         let surfaces = loaded.surfaces();
         policy.surface = surfaces.first().map(|known| known.surface.clone());
-        policy.class_surfaces = surfaces.iter().skip(1).cloned().collect();
+        if surfaces.len() > 1 {
+            // A model of one class goes by its own surface.
+            policy.class_surfaces = surfaces.iter().filter(|known| !known.shape.is_empty()).cloned().collect();
+        }
         policy.egress = Duration::from_micros(self.batching.egress_reserve_us);
         Served {
             name: model.name.as_str().into(),

@@ -22,7 +22,7 @@ fn start(name: &str, settings: &Settings) -> LoadedModel {
 
 /// What would have been learned, had runs taken so many times as long as they do.
 fn learned(model: &LoadedModel, factor: f64) -> Vec<ClassSurface> {
-    let surface = model.surface().expect("it was run").clone();
+    let surface = model.surfaces().first().expect("it was run").surface.clone();
     let slower =
         Surface { base_ns: surface.base_ns * factor, row_ns: surface.row_ns * factor, samples: 1_000, ..surface };
     vec![ClassSurface { shape: String::new(), length: None, surface: slower }]
@@ -32,7 +32,7 @@ fn learned(model: &LoadedModel, factor: f64) -> Vec<ClassSurface> {
 fn a_model_is_run_at_all_sizes_before_it_is_ready() {
     let model = model("two");
     let description = model.description();
-    let surface = model.surface().expect("it was run");
+    let surface = &model.surfaces().first().expect("it was run").surface;
     // 1, 2, 4 ... 64 rows three times each, or less often on a slow machine.
     assert!((7..=21).contains(&surface.samples), "{surface:?}");
     let latency = Latency::of(surface, 64);
@@ -57,7 +57,7 @@ fn each_length_is_run_by_itself() {
 fn a_model_whose_rows_share_nothing_is_run_by_single_requests() {
     let model = model("fixed");
     assert_eq!(model.description().batch_rows_max, 1);
-    if let Some(surface) = model.surface() {
+    if let Some(ClassSurface { surface, .. }) = model.surfaces().first() {
         assert_eq!(surface.corrections.len(), 1);
     }
 }
@@ -66,14 +66,14 @@ fn a_model_whose_rows_share_nothing_is_run_by_single_requests() {
 fn no_time_means_no_runs() {
     let settings = Settings { warm_up_seconds_max: 0.0, ..SETTINGS };
     let model = start("two", &settings);
-    assert!(model.surface().is_none() && model.description().surfaces.is_empty());
+    assert!(model.surfaces().is_empty() && model.description().surfaces.is_empty());
     assert_eq!(model.description().warm_up, "no runs");
 }
 
 #[test]
 fn a_model_that_no_made_up_row_runs_is_served_without_a_start() {
     let model = model("picky");
-    assert!(model.surface().is_none());
+    assert!(model.surfaces().is_empty());
     assert_eq!(model.description().intra_op, 1);
 }
 
@@ -89,7 +89,7 @@ fn what_was_learned_is_where_the_next_start_begins() {
     let used = second.description().profile.to_string();
     assert!(used.starts_with("used: 1000 runs were kept") || used.starts_with("discarded: runs take"), "{used}");
     if used.starts_with("used") {
-        assert_eq!(second.surface().expect("a start").samples, 1_000);
+        assert_eq!(second.surfaces()[0].surface.samples, 1_000);
     }
 }
 
@@ -102,7 +102,7 @@ fn times_of_another_machine_are_discarded() {
     let second = start("two", &settings);
     let said = second.description().profile.to_string();
     assert!(said.starts_with("discarded: runs take 0.00 times what was kept"), "{said}");
-    assert!(second.surface().expect("its own").base_ns < 1e8);
+    assert!(second.surfaces()[0].surface.base_ns < 1e8);
     // Other threads are another profile.
     let spec = ModelSpec { intra_op: Some(2), ..spec("two") };
     let wider = environment().load(&spec, &limits(), &settings).expect("loaded");
@@ -119,7 +119,7 @@ fn a_damaged_profile_is_ignored_and_written_anew() {
     fs::write(&path, b"{\"schema\":1,").expect("damaged");
     let second = start("two", &settings);
     assert!(matches!(&second.description().profile, ProfileUse::Ignored(why) if why.contains("no profile")));
-    assert!(second.surface().is_some());
+    assert!(!second.surfaces().is_empty());
     second.profile_file().expect("a place").write(&learned(&second, 1.0)).expect("written");
     assert!(!matches!(start("two", &settings).description().profile, ProfileUse::Ignored(_)));
 }

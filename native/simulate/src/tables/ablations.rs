@@ -7,8 +7,10 @@ use crate::contest::{Contender, each};
 use crate::scenario::{Kind, Scenario, Size};
 use crate::{Figures, Model, Noise, Prior, Setting, Trial};
 
-/// Each cell is the mean of so many experiments: troubles are rare, and starts are short.
-const EXPERIMENTS: u64 = 8;
+/// Each cell is the mean of at most so many experiments, as troubles are rare and starts short.
+const EXPERIMENTS_MAX: u32 = 8;
+/// Whoever asks for fewer requests than that many times this wants a quick look: one experiment for each.
+const REQUESTS_EACH: u32 = 1_500;
 /// Targets that a start takes.
 const START_TARGETS: f64 = 20.0;
 
@@ -169,7 +171,8 @@ struct Comparison<'a> {
 }
 
 fn compare<'a>(ablations: &[Ablation], courses: &'a [Course], order: &Order) -> Comparison<'a> {
-    let seeds = || (0..EXPERIMENTS).map(|number| order.seed + number);
+    let count = (order.requests_min / REQUESTS_EACH).clamp(1, EXPERIMENTS_MAX);
+    let seeds = || (0..count).map(|number| order.seed + u64::from(number));
     let experiments: Vec<_> = courses.iter().flat_map(|course| seeds().map(move |seed| (course, seed))).collect();
     let outcomes = each(&experiments, |(course, seed)| -> Vec<Outcome> {
         let mut scenario = course.scenario(order, *seed);
@@ -181,7 +184,7 @@ fn compare<'a>(ablations: &[Ablation], courses: &'a [Course], order: &Order) -> 
     });
     let row = |(place, ablation): (usize, &Ablation)| {
         let of_course = |experiments: &[Vec<Outcome>]| Outcome::mean(experiments.iter().map(|found| found[place]));
-        (ablation.name, outcomes.chunks(EXPERIMENTS as usize).map(of_course).collect())
+        (ablation.name, outcomes.chunks(count as usize).map(of_course).collect())
     };
     Comparison { courses, rows: ablations.iter().enumerate().map(row).collect() }
 }

@@ -5,6 +5,7 @@ Exit codes: 0 all passed, 1 one failed, 2 usage, 4 one could not be judged, beca
 
 import argparse
 import json
+import math
 import sys
 
 from loadtests.scenarios.catalogue import SCENARIOS
@@ -26,6 +27,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("names", nargs="+", choices=[*SCENARIOS, "all"], metavar="NAME", help="one of these, or all")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of one run")
+    parser.add_argument("--rounds", type=int, default=5, help="how often those take turns that are compared")
     parser.add_argument("--server-processor", type=int, default=0)
     parser.add_argument("--client-processor", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="print one JSON object a scenario instead of the tables")
@@ -45,11 +47,18 @@ def told(name: str, verdict: Verdict) -> str:
 def document(name: str, verdict: Verdict) -> str:
     """The same for machines."""
     criteria = [
-        {"what": one.what, "found": one.found, "least": one.least, "most": one.most, "met": one.met}
+        {
+            "what": one.what,
+            "found": one.found if math.isfinite(one.found) else None,
+            "least": one.least,
+            "most": one.most,
+            "met": one.met,
+        }
         for one in verdict.criteria
     ]
     runs = [run.as_json() for run in verdict.runs]
-    return json.dumps({"scenario": name, "criteria": criteria, "doubts": verdict.doubts, "runs": runs})
+    about = {"scenario": name, "notes": list(verdict.notes), "criteria": criteria, "doubts": verdict.doubts}
+    return json.dumps(about | {"runs": runs})
 
 
 def main() -> int:
@@ -58,7 +67,7 @@ def main() -> int:
     names = list(SCENARIOS) if "all" in chosen.names else chosen.names
     code = 0
     for name in names:
-        with place(chosen.seconds, chosen.server_processor, chosen.client_processor) as here:
+        with place(chosen.seconds, chosen.rounds, chosen.server_processor, chosen.client_processor) as here:
             verdict = SCENARIOS[name][1](here)
         print(document(name, verdict) if chosen.json else told(name, verdict) + "\n", flush=True)
         if verdict.doubts:

@@ -5,19 +5,25 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loadtests.scenarios import models
+from loadtests.scenarios.subjects import Subject
 from loadtests.server import STOP_SECONDS_MAX, pinned, ready_line
 from servekit.bench.making import bodies
-from servekit.bench.settings import Settings, Wish
 from servekit.bench.sweep import Bench
 from servekit.bench.target import Target
 
-# The log of a run is short; it is read at the end, so it must fit into the pipe.
+Configuration = Mapping[str, object]
+"""Keys of servekit's configuration, as `batching.mode`, and their values; None: as it is without one."""
+
+AUTOMATIC_TARGET: Configuration = {"limits.latency_target_ms": None}
+NO_TARGET: Configuration = {"limits.latency_target_ms": 0}
+
 SERVER_FLAGS = ("--log-format", "json", "--http-port", "0", "--grpc-port", "0", "--management-port", "0")
 
 
@@ -31,6 +37,8 @@ class Place:
     client_processor: int
     seconds: float
     """Of one run."""
+    rounds: int
+    """Of those who take turns."""
 
 
 @dataclass(frozen=True)
@@ -55,37 +63,53 @@ class Stage:
 
 
 @contextmanager
-def stage(place: Place, model: str, wish: Wish, settings: Settings, *, target: bool = True) -> Iterator[Stage]:
-    """Serves a model with the objective as its target, or with none; drained at the end."""
-    path = models.write(place.folder, model)
-    with served(place, path, settings.slo_ms if target else 0.0) as (pid, address):
-        asked = Target(address, model)
-        made = bodies(asked, settings.protocol, wish, settings.seed)
+def stage(place: Place, subject: Subject, configuration: Configuration | None = None) -> Iterator[Stage]:
+    """Serves a model, with the objective as its target unless that is configured otherwise; drained at the end.
+
+    Several may be open: one that is asked for nothing costs nothing.
+    """
+    settings = replace(subject.settings, seconds=place.seconds)
+    configuration = {"limits.latency_target_ms": int(settings.slo_ms), **(configuration or {})}
+    with served(place, models.write(place.folder, subject.model), configuration) as (pid, address):
+        target = Target(address, subject.model)
+        made = bodies(target, settings.protocol, subject.wish, settings.seed)
         with pinned(place.client_processor):
-            yield Stage(Bench(asked, made, replace(settings, seconds=place.seconds), pid), pid)
+            yield Stage(Bench(target, made, settings, pid), pid)
 
 
 @contextmanager
-def served(place: Place, path: Path, target_ms: float) -> Iterator[tuple[int, str]]:
+def served(place: Place, path: Path, configuration: Configuration) -> Iterator[tuple[int, str]]:
     """A server as a user starts it, on its processor; its number and its address."""
     command = [sys.executable, "-m", "servekit", "serve", str(path), *SERVER_FLAGS]
-    command += ["--latency-target-ms", f"{target_ms:.0f}"]
-    # What one scenario taught would be known to the next.
-    environment = {**os.environ, "XDG_CACHE_HOME": str(place.folder)}
     with pinned(place.server_processor):
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(configuration))
+    log: list[str] = []
+    reader = threading.Thread(target=lambda: log.extend(process.stderr or ()))
     try:
-        yield process.pid, ready_line(process)["http"]
+        address = ready_line(process)["http"]
+        # From now on, so that it never waits for somebody to read.
+        reader.start()
+        yield process.pid, address
     finally:
         process.send_signal(signal.SIGINT)
-        _, log = process.communicate(timeout=STOP_SECONDS_MAX)
+        process.wait(STOP_SECONDS_MAX)
+        if reader.ident is not None:
+            reader.join()
     if process.returncode:
-        message = f"the server ended with {process.returncode}\n{log}"
+        message = f"the server ended with {process.returncode}\n{''.join(log)}"
         raise RuntimeError(message)
 
 
+def environment(configuration: Configuration) -> dict[str, str]:
+    """The configuration as environment variables, beside those of this process."""
+    # What one server was taught would be known to the next.
+    wanted = {"batching.profiles": "off", **configuration}
+    given = {key: str(value) for key, value in wanted.items() if value is not None}
+    return {**os.environ, **{f"SERVEKIT__{key.replace('.', '__').upper()}": value for key, value in given.items()}}
+
+
 @contextmanager
-def place(seconds: float, server_processor: int, client_processor: int) -> Iterator[Place]:
+def place(seconds: float, rounds: int, server_processor: int, client_processor: int) -> Iterator[Place]:
     """A folder for one scenario."""
     with tempfile.TemporaryDirectory(prefix="servekit-scenario-") as folder:
-        yield Place(Path(folder), server_processor, client_processor, seconds)
+        yield Place(Path(folder), server_processor, client_processor, seconds, rounds)

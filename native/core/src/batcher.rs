@@ -30,6 +30,7 @@ use ragged::Waste;
 use share::Shares;
 use shed::Shedding;
 
+pub use admission::Patience;
 pub use backlog::Queued;
 pub use estimate::{ClassSurface, Estimate};
 pub(crate) use queue::Queue;

@@ -30,7 +30,7 @@ mod tensor;
 pub use answers::Answers;
 pub use arrivals::Arrivals;
 pub use batch::{Batch, Dispatch, Item, RunId};
-pub use batcher::{Batcher, ClassSurface, Estimate, Next, Padding, Queued, Refused, Shed, ShedCounts};
+pub use batcher::{Batcher, ClassSurface, Estimate, Next, Padding, Patience, Queued, Refused, Shed, ShedCounts};
 pub use budget::{Budget, Lease, Quota, Share};
 pub use caller::{Answer, Caller, Mailbox, Ticket};
 pub use contract::{Axis, Batching, Contract, Mask, Ragged, TensorSpec, list};

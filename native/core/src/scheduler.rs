@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::{Answers, Batch, Batcher, Next, Pending, Policy, Queued, Reason, Refusal, Refused, Report, RunId};
+use crate::{
+    Answers, Batch, Batcher, Next, Patience, Pending, Policy, Queued, Reason, Refusal, Refused, Report, RunId,
+};
 
 /// Names one loaded model version within the process; never given twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -175,6 +177,15 @@ impl Scheduler {
         if let Some(place) = self.place(key) {
             self.change(place, |line| line.batcher.leave(bytes, now));
         }
+    }
+
+    /// Refuses a newcomer of whom little is known; see [`Batcher::foresee`]. Whoever asks for a model that is not open
+    /// is refused later.
+    ///
+    /// # Errors
+    /// As those of [`offer`](Self::offer).
+    pub fn foresee(&mut self, key: ModelKey, priority: u8, time: Patience, now: Instant) -> Result<(), Refusal> {
+        self.batcher_mut(key).map_or(Ok(()), |batcher| batcher.foresee(priority, time, now))
     }
 
     /// What waits in all queues.

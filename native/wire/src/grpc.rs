@@ -1,5 +1,7 @@
 //! The framing of gRPC that is the same on every transport: the prefix of a message, the encoding of a status text.
 
+use std::borrow::Cow;
+
 /// Bytes in front of each message.
 pub const PREFIX_BYTES: usize = 5;
 
@@ -28,16 +30,25 @@ impl Prefix {
     }
 }
 
-/// Appends the value of `grpc-message`: printable ASCII but `%` stays, every other byte of the UTF-8 becomes `%XX`.
-pub fn push_percent_encoded(message: &str, into: &mut Vec<u8>) {
+/// The value of `grpc-message`: printable ASCII but `%` stays, every other byte of the UTF-8 becomes `%XX`.
+#[must_use]
+pub fn percent_encoded(message: &str) -> Cow<'_, [u8]> {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    for &byte in message.as_bytes() {
-        if matches!(byte, b' '..=b'~') && byte != b'%' {
-            into.push(byte);
+    let is_plain = |byte: u8| (byte.wrapping_sub(b' ') <= b'~' - b' ') & (byte != b'%');
+    let bytes = message.as_bytes();
+    // Nearly all are: looked at as a whole, not byte by byte.
+    if bytes.iter().fold(true, |all, &byte| all & is_plain(byte)) {
+        return Cow::Borrowed(bytes);
+    }
+    let mut encoded = Vec::with_capacity(bytes.len() + bytes.len() / 2);
+    for &byte in bytes {
+        if is_plain(byte) {
+            encoded.push(byte);
         } else {
-            into.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+            encoded.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
         }
     }
+    Cow::Owned(encoded)
 }
 
 #[cfg(test)]
@@ -73,9 +84,7 @@ mod tests {
             ("größe \u{1f600}", "gr%C3%B6%C3%9Fe %F0%9F%98%80"),
         ];
         for (message, expected) in cases {
-            let mut encoded = Vec::new();
-            push_percent_encoded(message, &mut encoded);
-            assert_eq!(String::from_utf8(encoded).as_deref(), Ok(expected));
+            assert_eq!(String::from_utf8(percent_encoded(message).into_owned()).as_deref(), Ok(expected));
         }
     }
 }

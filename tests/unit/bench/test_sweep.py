@@ -9,7 +9,19 @@ from servekit.bench import report
 from servekit.bench.encoding import Body
 from servekit.bench.picture import picture
 from servekit.bench.settings import Settings, check_files
-from servekit.bench.sweep import Bench, Capacity, Run, knee, numbers, problems
+from servekit.bench.sweep import (
+    LOOP_SECONDS,
+    LOOP_SECONDS_MAX,
+    LOOP_WINDOWS,
+    Bench,
+    Capacity,
+    Run,
+    knee,
+    numbers,
+    problems,
+    seconds_of,
+    steady_rate,
+)
 from servekit.bench.target import Target
 from servekit.errors import BindError, ConfigError
 
@@ -86,15 +98,67 @@ def test_the_knee_is_where_requests_begin_to_miss():
     assert knee([run(100, good=95, cancelled=5)]) == 100, "who left is not missed"
 
 
+def loop(plan, served_per_s):
+    """A closed loop that serves so many, evenly."""
+    windows = [{"ok": served_per_s * plan["seconds"] / LOOP_WINDOWS}] * LOOP_WINDOWS
+    return outcome(seconds=plan["seconds"], timeline=windows)
+
+
+def in_flight_of(plan):
+    return plan["load"]["closed"]["in_flight"]
+
+
 def test_a_capacity_is_sought_until_more_in_flight_bring_no_more(monkeypatch):
     served = {8: 100.0, 16: 90.0, 32: 80.0, 64: 200.0, 128: 310.0, 256: 305.0, 512: 300.0}
-    subject, plans = bench(monkeypatch, lambda plan: outcome(served_per_s=served[plan["load"]["closed"]["in_flight"]]))
+    subject, plans = bench(monkeypatch, lambda plan: loop(plan, served[in_flight_of(plan)]))
     capacity = subject.capacity()
-    assert (capacity.requests_per_s, capacity.in_flight) == (310.0, 128)
-    assert [plan["connections"] for plan in plans] == [8, 16, 32, 64, 128, 256, 512]
-    assert subject.capacity(in_flight=8).requests_per_s == 100.0
+    assert (capacity.requests_per_s, capacity.in_flight) == (pytest.approx(310.0), 128)
+    assert [plan["connections"] for plan in plans] == [8, 16, 32, 64, 128, 256, 512, 128]
+    assert subject.capacity(in_flight=8).requests_per_s == pytest.approx(100.0)
     served |= {64: 99.0}
     assert subject.capacity().in_flight == 8, "the first of what is no more"
+
+
+def test_a_capacity_is_no_lucky_figure_of_its_search(monkeypatch):
+    luck = count(0)
+    lucky = {1: 140.0}
+    subject, plans = bench(monkeypatch, lambda plan: loop(plan, lucky.get(next(luck), 100.0)))
+    capacity = subject.capacity()
+    assert (capacity.requests_per_s, capacity.in_flight) == (pytest.approx(100.0), 16)
+    assert max(served for _, served in capacity.steps) == pytest.approx(140.0)
+    assert plans[-1]["seconds"] > max(plan["seconds"] for plan in plans[:-1])
+
+
+def test_slow_models_get_longer_loops():
+    assert seconds_of(4, 8, 1_000, LOOP_SECONDS) == LOOP_SECONDS
+    assert seconds_of(4, 32, 30, LOOP_SECONDS) == 4.3
+    assert seconds_of(30, 64, 30, LOOP_SECONDS) == LOOP_SECONDS_MAX
+
+
+def bursts(period, size, first, windows=200):
+    return [size if at >= first and (at - first) % period == 0 else 0 for at in range(windows)]
+
+
+@pytest.mark.parametrize("first", range(0, 43, 3))
+@pytest.mark.parametrize("size", [1, 8, 16])
+def test_bursts_are_counted_at_their_rate_wherever_the_ends_cut(first, size):
+    counts = bursts(43, size, first)
+    assert steady_rate(counts, 0.01) == pytest.approx(size / 0.43)
+    spread = max(abs(sum(bursts(43, size, at)) / 2.0 - size / 0.43) * 0.43 / size for at in range(43))
+    assert spread > 0.06, "which divided by the whole time they are not"
+
+
+def test_a_burst_that_is_cut_into_two_windows_changes_little():
+    counts = bursts(43, 10, 5)
+    counts[5], counts[6] = 3, 7
+    assert steady_rate(counts, 0.01) == pytest.approx(10 / 0.43, rel=0.02)
+
+
+def test_an_even_stream_has_its_own_rate():
+    assert steady_rate([20] * 100, 0.01) == pytest.approx(2_000)
+    assert steady_rate([0, 0, 6, 0], 0.5) == 3.0, "of one burst nothing better is known"
+    assert steady_rate([0] * 10, 0.01) == 0.0
+    assert steady_rate([], 0.01) == 0.0
 
 
 def test_a_server_that_serves_nothing_has_no_capacity(monkeypatch):

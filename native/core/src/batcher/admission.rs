@@ -27,6 +27,39 @@ impl Batcher {
         Some(now + wait + self.policy.egress)
     }
 
+    /// Refuses a newcomer of whom no more is known than its class and its time, as one row: what it says of itself need
+    /// not be read then. [`offer`](Self::offer) decides about everyone else.
+    ///
+    /// # Errors
+    /// As those of `offer`.
+    pub fn foresee(&mut self, priority: u8, time: Patience, now: Instant) -> Result<(), Refusal> {
+        let Patience { since, deadline } = time;
+        let tier = Policy::class(priority);
+        if now < deadline {
+            if !self.is_predicting() {
+                return Ok(());
+            }
+            let latency = self.classes.whole();
+            let wait = self.forecast(tier, 1, latency, now) + self.policy.egress;
+            if now + wait <= deadline {
+                return Ok(());
+            }
+            let retry_after = self.drain(tier, latency, now);
+            self.count_refused(tier, Shed::Arrival, now);
+            return Err(overloaded(&self.model, wait, deadline.saturating_duration_since(now), retry_after));
+        }
+        self.count_refused(tier, Shed::Expired, now);
+        let (waited, allowed) = (now.saturating_duration_since(since), deadline.saturating_duration_since(since));
+        Err(Refusal::deadline(waited, allowed))
+    }
+
+    /// Counts one that was refused before it was offered.
+    fn count_refused(&mut self, tier: usize, shed: Shed, now: Instant) {
+        self.demand.observe(tier, 1, now);
+        self.shedding.offered(1, now);
+        self.shedding.shed(shed, 1);
+    }
+
     /// Publishes the outlook of every class, and counts those who were refused by it.
     pub fn publish(&mut self, outlook: &Outlook, now: Instant) {
         // Without a queue that counts, all classes wait for the same.
@@ -261,6 +294,15 @@ impl Batcher {
         );
         Refusal::new(Reason::QueueFull, text).retry_after(wait)
     }
+}
+
+/// From when and until when somebody waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// When they began to ask.
+    pub since: Instant,
+    /// No answer is of use from then on.
+    pub deadline: Instant,
 }
 
 /// A newcomer that was not hopeless: neither are others that came at the same time with no more rows and no less time.

@@ -19,8 +19,10 @@ const HITS_LEFT: f32 = 0.992;
 /// The table is rewritten after two runs for each of its rows, within these bounds: each run pays for half a row.
 const PUBLISHED_RUNS_MIN: u32 = 16;
 const PUBLISHED_RUNS_MAX: u32 = 512;
-/// It is rewritten sooner where the line has moved by this share.
+/// It is rewritten after an eighth of these where the line has moved by this share, as one client's runs alone make it,
 const DRIFT: f64 = 0.02;
+/// and at once where it has moved by this one.
+const LEAP: f64 = 0.04;
 
 /// Sizes in a row that share one time, because what was learned of them alone would fall with more rows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -116,13 +118,13 @@ impl Curve {
     /// Counts a run, and tells whether the table is too old or too far from this line.
     pub fn is_due(&mut self, line: Line) -> bool {
         self.age += 1;
+        let age_max = (2 * self.rows_max()).clamp(PUBLISHED_RUNS_MIN, PUBLISHED_RUNS_MAX);
+        let share = if self.age >= age_max / 8 { DRIFT } else { LEAP };
         let has_moved = |rows: f64| {
             let before = self.line.at(rows);
-            (line.at(rows) - before).abs() > DRIFT * before
+            (line.at(rows) - before).abs() > share * before
         };
-        self.age >= (2 * self.rows_max()).clamp(PUBLISHED_RUNS_MIN, PUBLISHED_RUNS_MAX)
-            || has_moved(1.0)
-            || has_moved(self.times.len() as f64)
+        self.age >= age_max || has_moved(1.0) || has_moved(self.times.len() as f64)
     }
 
     /// Rewrites the table along this line.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use servekit_core::{Mode, Policy, Reason, Shed};
+use servekit_core::{Mode, Patience, Policy, Reason, Shed};
 use servekit_testing::Dice;
 
 use crate::service::{Fate, Pace, Service, linear};
@@ -238,6 +238,38 @@ fn nobody_is_refused_while_a_lane_is_free_even_if_the_model_is_too_slow() {
     }
     service.finish_all();
     assert!(service.offered.iter().all(|offered| offered.fate == Some(Fate::Served { late: true })));
+}
+
+#[test]
+fn who_is_foreseen_to_be_late_would_have_been_refused_when_offered() {
+    for mode in [Mode::FailFast, Mode::Late] {
+        let mut service = gpu(Policy { mode, ..with_target(4) });
+        warm(&mut service);
+        for _ in 0..13 {
+            let mut pending = service.inbox.request([rows(&[0.0])], service.clock.now());
+            pending.deadline += TARGET;
+            service.offer(pending);
+        }
+        service.batcher.take_shed();
+        let now = service.clock.now();
+        let mut refused = 0;
+        for tenths in 0.. {
+            let deadline = now + Duration::from_micros(100 * tenths);
+            let foreseen = service.batcher.foresee(0, Patience { since: now, deadline }, now).map_err(|it| it.reason);
+            let mut pending = service.inbox.request([rows(&[0.0])], now);
+            (pending.deadline, pending.priority) = (deadline, 0);
+            service.offer(pending);
+            let told = service.offered.last().and_then(|offered| offered.fate);
+            assert_eq!(foreseen.err().map(Fate::Refused), told, "{mode:?}: {tenths}");
+            if told.is_none() {
+                break;
+            }
+            refused += 1;
+        }
+        assert!(refused > 10, "{mode:?}: {refused}");
+        assert_eq!(service.batcher.take_shed().total(), 2 * refused, "each was counted each time");
+        service.finish_all();
+    }
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use servekit_core::{
-    Executor, Lease, Mailbox, ModelKey, Pending, Refusal, RequestScope, Scheduler, ShardCounters, Share, Ticket,
+    Executor, Lease, Mailbox, ModelKey, Patience, Pending, Refusal, RequestScope, Scheduler, ShardCounters, Share,
+    Ticket,
 };
 use servekit_wire::{Payload, StreamId};
 
@@ -69,7 +70,7 @@ pub(crate) struct Waiting {
 pub(crate) struct Urgency {
     /// Its class, the highest being 0.
     pub priority: u8,
-    pub deadline: Instant,
+    pub time: Patience,
 }
 
 /// Where a request may be queued, and how large it is there.
@@ -324,7 +325,8 @@ impl Desk {
             Some(timeout) => (began_at, timeout),
             None => (self.heard_since, unsaid()),
         };
-        Urgency { priority, deadline: from + patience.min(Duration::from_millis(limits.deadline_ms_max)) }
+        let deadline = from + patience.min(Duration::from_millis(limits.deadline_ms_max));
+        Urgency { priority, time: Patience { since: from, deadline } }
     }
 
     /// Requests that somebody waits for; those who watch health wait for nothing.

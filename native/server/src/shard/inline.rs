@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use servekit_core::{Answers, Batcher, ModelKey, Next, Outcome, Refusal, execute};
 
-use super::Shard;
 use super::desk::{Desk, Lane};
 use super::transport::Transport;
+use super::{HEARING_MAX, Shard};
 use crate::dialect::Memory;
 use crate::estimates::ESTIMATE_INTERVAL;
 use crate::listing::Placement;
@@ -78,7 +78,8 @@ impl<T: Transport> Shard<T> {
             return;
         }
         self.desk.now = (self.clock)();
-        let until = self.desk.now + DISPATCH_MAX;
+        // A shard that is behind with reading runs as long as it reads.
+        let until = self.desk.now + if self.is_behind() { HEARING_MAX } else { DISPATCH_MAX };
         self.runs_long = false;
         loop {
             let next = self.desk.scheduler.next(self.desk.now, &mut self.batch, &mut self.answers);
@@ -119,7 +120,7 @@ impl<T: Transport> Shard<T> {
                     let contract = lane.version.served.model.contract();
                     let report = execute(&mut *executor, contract, &mut self.batch, &*self.clock, &mut self.answers);
                     lane.version.counters[index].ran(dispatch, &report);
-                    let is_due = report.ended_at.saturating_duration_since(lane.estimated_at) >= ESTIMATE_INTERVAL;
+                    let is_due = lane.estimated_at + ESTIMATE_INTERVAL <= report.ended_at;
                     if report.outcome != Outcome::Lost {
                         lane.executor = Some(executor);
                     }

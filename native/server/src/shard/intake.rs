@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use servekit_core::{
-    Caller, Ending, Inputs, Pending, Reason, Refusal, Refused, RequestScope, Transport as Counted, Verdict,
+    Caller, Ending, Inputs, Patience, Pending, Reason, Refusal, Refused, RequestScope, Transport as Counted, Verdict,
 };
 use servekit_wire::{CloseReason, Event, Head, StreamId, Version as Protocol, Violation};
 
@@ -100,7 +100,7 @@ impl Desk {
     }
 
     /// Refuses what would be refused in the end anyhow, before any of its body is read.
-    fn admit(&self, intent: &Intent) -> Result<(), Refusal> {
+    fn admit(&mut self, intent: &Intent) -> Result<(), Refusal> {
         let infers =
             matches!(intent.route, Route::Model { action: ModelAction::Infer, .. } | Route::Rpc(Rpc::ModelInfer));
         if !infers {
@@ -115,25 +115,24 @@ impl Desk {
         }
         // Of the body nothing is known yet: it is taken to be one row that says nothing of its urgency itself.
         match &intent.version {
-            Some(version) => self.check_outlook(version, intent.terms, self.heard_since),
+            Some(version) => self.foresee(version, intent.terms, self.heard_since, bytes),
             None => Ok(()),
         }
     }
 
-    /// Refuses early what a pool model's queue would refuse, by what is known outside of it; the queue itself is asked
-    /// again at the offer.
-    fn check_outlook(&self, version: &Version, terms: Terms, began_at: Instant) -> Result<(), Refusal> {
-        let Served { name, placement, policy, .. } = &version.served;
+    /// Refuses early what a queue would refuse: that of a shard by itself, that of the pool by what is known outside of
+    /// it. The queue is asked again at the offer.
+    fn foresee(&mut self, version: &Version, terms: Terms, began_at: Instant, bytes: u64) -> Result<(), Refusal> {
+        let Served { name, policy, .. } = &version.served;
         let (held, allowed) = (version.queued.load(Ordering::Relaxed), policy.requests_max);
         if held >= allowed {
             return Err(refusals::queue_full(name, held, allowed));
         }
-        // What a shard runs itself does not wait behind what runners run.
-        if *placement == Placement::Inline {
-            return Ok(());
+        let Urgency { priority, time } = self.urgency(terms, version, began_at);
+        match version.served.placement_of(bytes) {
+            Placement::Inline => self.scheduler.foresee(version.key, priority, time, self.now),
+            Placement::Pool => version.outlook.check(name, priority, time.deadline, self.now),
         }
-        let Urgency { priority, deadline } = self.urgency(terms, version, began_at);
-        version.outlook.check(name, priority, deadline, self.now)
     }
 
     /// Opens the scope that counts an inference; nothing else is counted one by one.
@@ -254,7 +253,8 @@ impl Desk {
         let (version, decoded) = self.decode(slot, intent, body)?;
         let Decoded { inputs, rows, overrides, terms, asked } = decoded;
         let Some(request) = self.requests.get(slot) else { return Ok(()) };
-        let Urgency { priority, deadline } = self.urgency(terms.within(intent.terms), &version, request.began_at);
+        let Urgency { priority, time: Patience { deadline, .. } } =
+            self.urgency(terms.within(intent.terms), &version, request.began_at);
         let input_bytes = bytes_of(&inputs);
         let booked = match input_bytes > body.len() as u64 {
             true => self.rebook(link, slot, input_bytes).and_then(|()| self.book(&version, input_bytes)),
@@ -291,7 +291,6 @@ impl Desk {
     /// Finds the model of an inference, and reads its body by the model's contract.
     #[inline]
     fn decode(&mut self, slot: u32, intent: &Intent, body: &Bytes) -> Result<(Arc<Version>, Decoded), Refusal> {
-        let limits = &self.shared.limits;
         let (version, decoded) = match &intent.route {
             Route::Model { name, version, .. } => {
                 let version = match &intent.version {
@@ -305,7 +304,7 @@ impl Desk {
                 let contract = version.served.model.contract();
                 let mut unknown = Memory::default();
                 let memory = memory(&mut self.lanes, version, &self.listing).unwrap_or(&mut unknown);
-                (Arc::clone(version), rest::decode(body, length, contract, limits, memory))
+                (Arc::clone(version), rest::decode(body, length, contract, &self.shared.limits, memory))
             }
             Route::Rpc(_) => {
                 let mut unknown = Memory::default();
@@ -317,7 +316,7 @@ impl Desk {
                 let (version, terms) = match known {
                     Some((version, terms)) => (Arc::clone(version), terms),
                     None => {
-                        let Cover { name, version, terms } = grpc::peek(body, limits)?;
+                        let Cover { name, version, terms } = grpc::peek(body, &self.shared.limits)?;
                         routes::check_version(version)?;
                         (Arc::clone(self.recent.find(&self.listing, name, version)?), terms)
                     }
@@ -327,9 +326,9 @@ impl Desk {
                 if let Some(scope) = &mut request.scope {
                     scope.enter(&version.counters[self.index]);
                 }
-                self.check_outlook(&version, terms.within(intent.terms), began_at)?;
+                self.foresee(&version, terms.within(intent.terms), began_at, body.len() as u64)?;
                 let memory = memory(&mut self.lanes, &version, &self.listing).unwrap_or(&mut unknown);
-                let decoded = grpc::decode(body, version.served.model.contract(), limits, memory);
+                let decoded = grpc::decode(body, version.served.model.contract(), &self.shared.limits, memory);
                 (version, decoded)
             }
             _ => return Err(Refusal::abandoned()),

@@ -47,8 +47,10 @@ pub(crate) struct Link<T> {
     pub shut_down: bool,
     /// Is in the shard's list of connections with something to write or to end.
     pub dirty: bool,
-    /// Is in the shard's list of connections with something to read or to go on with.
+    /// Is in one of the shard's lists of connections with something to read or to go on with.
     pub active: bool,
+    /// What has yet to be read of it may have lain there since then; `None` where all was read at its last turn.
+    pub unheard_since: Option<Instant>,
     /// Accepted requests that have no answer yet.
     pub waiting: u64,
     /// As much waits as may: what it sent ahead waits.
@@ -92,6 +94,7 @@ impl<T> Link<T> {
             shut_down: false,
             dirty: false,
             active: false,
+            unheard_since: None,
             waiting: 0,
             paused: false,
             goes_on: false,

@@ -43,6 +43,14 @@ pub(crate) use self::unary::with_facts;
 /// What one read may take.
 const SCRATCH_BYTES: usize = 64 << 10;
 
+/// How long a shard reads before it runs what it has taken in. It is not needed as long as a shard can read all that
+/// comes. Where it cannot, nothing would be answered in time otherwise: all would have grown old once all is read.
+const HEARING_MAX: Duration = Duration::from_millis(2);
+
+/// The clock is read after so much was heard: a connection counts 1, and so does each of these bytes.
+const HEARD_MAX: usize = 16;
+const HEARD_BYTES: usize = 512;
+
 /// How often connections that were answered go on with what they sent ahead, before sockets are looked at again.
 const ROUNDS_MAX: usize = 16;
 
@@ -92,8 +100,12 @@ pub(crate) struct Shard<T> {
     held_at: Instant,
     /// They were not asked yet in the tick in which that time came.
     is_leaving: bool,
-    /// Connections that had their turn and have more to read.
+    /// Connections that have more to read, for which there was no time: those that were not heard since longest come first.
     later: Vec<u32>,
+    /// Only used while connections are heard.
+    heard: Vec<u32>,
+    /// When no more is read in this tick.
+    hears_until: Instant,
     batch: Batch,
     answers: Answers,
     collected: Vec<Answer>,
@@ -138,6 +150,8 @@ impl<T: Transport> Shard<T> {
             held_at: now,
             is_leaving: false,
             later: Vec::new(),
+            heard: Vec::new(),
+            hears_until: now,
             batch: Batch::default(),
             answers: Answers::default(),
             collected: Vec::new(),
@@ -209,7 +223,7 @@ impl<T: Transport> Shard<T> {
     pub(crate) fn begin(&mut self) {
         let now = (self.clock)();
         // Who slept has seen at once what came; who did not finds what has come since they looked last.
-        let has_slept = self.slept_from.is_some_and(|from| now.saturating_duration_since(from) > AWAKE_MAX);
+        let has_slept = self.slept_from.is_some_and(|from| from + AWAKE_MAX < now);
         self.desk.heard_since = if has_slept { now } else { self.looked_at };
         (self.looked_at, self.desk.now) = (now, now);
         self.refresh();
@@ -217,9 +231,11 @@ impl<T: Transport> Shard<T> {
 
     /// The turn itself.
     pub(crate) fn tick(&mut self) {
+        self.hears_until = self.desk.now + HEARING_MAX;
         self.receive();
+        self.go_on();
         self.collect();
-        if self.runs_long {
+        if self.runs_long || self.is_behind() {
             // Whoever was refused need not wait for the run of the others.
             self.flush();
         }
@@ -229,7 +245,7 @@ impl<T: Transport> Shard<T> {
             self.leave();
         }
         for _ in 0..ROUNDS_MAX {
-            if self.desk.active.is_empty() {
+            if self.desk.active.is_empty() || self.is_behind() {
                 break;
             }
             self.receive();
@@ -238,8 +254,6 @@ impl<T: Transport> Shard<T> {
         self.check_time();
         self.give_back_memory();
         self.flush();
-        std::mem::swap(&mut self.later, &mut self.desk.active);
-        self.desk.active.append(&mut self.later);
         self.desk.counters.set_in_flight_bytes(self.desk.lease.bytes());
         if self.has_left() {
             self.tell_busy();
@@ -249,7 +263,8 @@ impl<T: Transport> Shard<T> {
     /// How long nothing needs to be done unless something becomes ready; `None` for as long as it takes.
     pub(crate) fn wait(&mut self) -> Option<Duration> {
         self.slept_from = None;
-        if !self.desk.active.is_empty() || self.desk.scheduler.queued().requests > 0 {
+        let has_more = !self.desk.active.is_empty() || !self.later.is_empty();
+        if has_more || self.desk.scheduler.queued().requests > 0 {
             return Some(Duration::ZERO);
         }
         let now = (self.clock)();
@@ -314,22 +329,60 @@ impl<T: Transport> Shard<T> {
         }
     }
 
-    /// Reads every connection that has something to read or to go on with.
+    /// Reads the connections that the poll has told of, and those that go on. They come before the ones left over, who
+    /// are likely to be late already.
     fn receive(&mut self) {
         let mut active = std::mem::take(&mut self.desk.active);
-        for number in active.drain(..) {
-            let Some(link) = self.links.get_mut(number) else { continue };
-            link.active = false;
-            let turn = Turn::new(&mut self.desk, &mut self.scratch);
-            if turn.take(link) && !link.active {
-                link.active = true;
-                self.later.push(number);
-            }
-        }
+        self.hear(&mut active);
         // Whoever became active meanwhile stands in the list that took this one's place.
         active.append(&mut self.desk.active);
         self.desk.active = active;
+    }
+
+    /// Reads the connections that were left over.
+    fn go_on(&mut self) {
+        let mut later = std::mem::take(&mut self.later);
+        self.hear(&mut later);
+        later.append(&mut self.later);
+        self.later = later;
+    }
+
+    /// Gives connections their turns while there is time, the first one in any case; the others are left over.
+    fn hear(&mut self, numbers: &mut Vec<u32>) {
+        let heard_since = self.desk.heard_since;
+        let (mut effort, mut is_first) = (0, true);
+        for number in numbers.drain(..) {
+            let Some(link) = self.links.get_mut(number) else { continue };
+            if effort >= HEARD_MAX {
+                self.desk.now = (self.clock)();
+                effort = 0;
+            }
+            if self.desk.now >= self.hears_until && !is_first {
+                link.unheard_since.get_or_insert(heard_since);
+                self.later.push(number);
+                continue;
+            }
+            is_first = false;
+            link.active = false;
+            self.desk.heard_since = link.unheard_since.take().unwrap_or(heard_since);
+            let turn = Turn::new(&mut self.desk, &mut self.scratch).take(link);
+            effort += 1 + turn.bytes / HEARD_BYTES;
+            if turn.has_more {
+                link.unheard_since = Some(self.desk.heard_since);
+                if !link.active {
+                    link.active = true;
+                    self.heard.push(number);
+                }
+            }
+        }
+        self.later.append(&mut self.heard);
+        self.desk.heard_since = heard_since;
         self.bytes_peak = self.bytes_peak.max(self.desk.lease.bytes());
+    }
+
+    /// Whether more has come than there was time to read.
+    fn is_behind(&self) -> bool {
+        self.desk.now >= self.hears_until && !self.later.is_empty()
     }
 
     /// Takes the answers of the pool.
@@ -365,7 +418,7 @@ impl<T: Transport> Shard<T> {
     /// Lets connections and deadlines look at the clock, each as often as it needs.
     fn check_time(&mut self) {
         let now = self.desk.now;
-        let is_due = |at: Instant, interval: Duration| now.saturating_duration_since(at) >= interval;
+        let is_due = |at: Instant, interval: Duration| at + interval <= now;
         if self.desk.deadline_min.is_some_and(|deadline| deadline <= now) && is_due(self.swept_at, SWEEP_INTERVAL) {
             self.swept_at = now;
             self.desk.sweep(&mut self.links);
@@ -396,7 +449,7 @@ impl<T: Transport> Shard<T> {
     fn give_back_memory(&mut self) {
         if self.desk.lease.bytes() > 0 {
             self.held_at = self.desk.now;
-        } else if self.owes_memory() && self.desk.now.saturating_duration_since(self.held_at) >= QUIET_MIN {
+        } else if self.owes_memory() && self.held_at + QUIET_MIN <= self.desk.now {
             self.bytes_peak = 0;
             (self.desk.shared.give_back_memory)();
         }

@@ -9,13 +9,21 @@ use super::transport::Transport;
 /// What the first read of a quiet HTTP/1 connection may take: a small request, and not much of what comes after it.
 const FIRST_READ_BYTES: usize = 16 << 10;
 
-/// What one connection may read before the others have their turn.
+/// What one connection may read before the others have their turn: of a large body, and of requests.
 const TURN_BYTES_MAX: usize = 256 << 10;
+const TURN_SMALL_BYTES_MAX: usize = 64 << 10;
 
 /// A connection's turn to be read.
 pub(super) struct Turn<'a> {
     desk: &'a mut Desk,
     scratch: &'a mut [u8],
+}
+
+/// What a turn has brought.
+pub(super) struct Taken {
+    pub bytes: usize,
+    /// The socket may have more.
+    pub has_more: bool,
 }
 
 impl<'a> Turn<'a> {
@@ -24,17 +32,17 @@ impl<'a> Turn<'a> {
         Self { desk, scratch }
     }
 
-    /// Takes in what was kept, and then what the socket has; true where that was not all.
-    pub(super) fn take<T: Transport>(self, link: &mut Link<T>) -> bool {
+    /// Takes in what was kept, and then what the socket has.
+    pub(super) fn take<T: Transport>(self, link: &mut Link<T>) -> Taken {
         let Self { desk, scratch } = self;
         let now = desk.now;
         if std::mem::take(&mut link.goes_on) || !link.unread.is_empty() {
             feed(desk, link, &[]);
         }
-        let mut turn_bytes = 0;
+        let mut bytes = 0;
         while link.readable && !link.input_over && !link.broken && Desk::wants_input(link) {
-            if turn_bytes >= TURN_BYTES_MAX {
-                return true;
+            if bytes >= if link.granted > 0 { TURN_BYTES_MAX } else { TURN_SMALL_BYTES_MAX } {
+                return Taken { bytes, has_more: true };
             }
             let is_large = link.multiplexed || link.granted > 0;
             let size = if is_large { scratch.len() } else { FIRST_READ_BYTES };
@@ -49,7 +57,7 @@ impl<'a> Turn<'a> {
                     link.used_at = now;
                     // A short read means an empty socket; the poll tells when that changes, or has told of its end.
                     link.readable = count == size || link.read_closed;
-                    turn_bytes += count;
+                    bytes += count;
                     feed(desk, link, &scratch[..count]);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => link.readable = false,
@@ -60,7 +68,7 @@ impl<'a> Turn<'a> {
                 }
             }
         }
-        false
+        Taken { bytes, has_more: false }
     }
 }
 

@@ -215,7 +215,7 @@ impl Runner {
 
     fn measure(&mut self) {
         let now = Instant::now();
-        if self.measured_at.is_none_or(|at| now.saturating_duration_since(at) >= MEASURE_INTERVAL) {
+        if self.measured_at.is_none_or(|at| at + MEASURE_INTERVAL <= now) {
             self.measured_at = Some(now);
             if let Some(bytes) = resident_bytes() {
                 self.shared.pressure.note(bytes, self.shared.limits.memory_bytes_max);

@@ -9,7 +9,7 @@ use super::queue::End;
 use super::stream::{Answer, Receiving};
 use crate::decimal;
 use crate::event::StreamId;
-use crate::grpc::{PREFIX_BYTES, Prefix, push_percent_encoded};
+use crate::grpc::{PREFIX_BYTES, Prefix, percent_encoded};
 use crate::hpack;
 use crate::output::Output;
 use crate::payload::{Payload, Piece};
@@ -359,14 +359,11 @@ fn push_status(block: &mut Vec<u8>, status: &GrpcStatus<'_>) {
     if status.code == 0 {
         block.extend_from_slice(GRPC_OK);
     } else {
-        let mut code = Vec::with_capacity(3);
-        decimal::push(u64::from(status.code), &mut code);
-        hpack::field(block, "grpc-status", &code);
+        let digits = [b'0' + status.code / 10 % 10, b'0' + status.code % 10];
+        hpack::field(block, "grpc-status", &digits[usize::from(status.code < 10)..]);
     }
     if !status.message.is_empty() {
-        let mut message = Vec::with_capacity(status.message.len());
-        push_percent_encoded(status.message, &mut message);
-        hpack::field(block, "grpc-message", &message);
+        hpack::field(block, "grpc-message", &percent_encoded(status.message));
     }
     for (name, value) in status.fields {
         hpack::field(block, name, value);

@@ -38,6 +38,8 @@ struct Ends {
     client_closed: bool,
     server_closed: bool,
     shut_down: bool,
+    /// Taking in what is there takes this long.
+    reading: Option<(Clock, Duration)>,
 }
 
 /// The server's end.
@@ -49,6 +51,9 @@ impl Transport for Pipe {
         let count = into.len().min(ends.incoming.len());
         if count == 0 && !ends.client_closed {
             return Err(io::ErrorKind::WouldBlock.into());
+        }
+        if let Some((clock, time)) = &ends.reading {
+            clock.advance(*time);
         }
         into[..count].copy_from_slice(&ends.incoming[..count]);
         ends.incoming.drain(..count);

@@ -100,14 +100,11 @@ impl Batcher {
     pub fn new(model: impl Into<Arc<str>>, policy: Policy) -> Self {
         let rows_max = if policy.batched { policy.rows_max } else { 1 };
         let latency = policy.surface.as_ref().map(|surface| Latency::of(surface, rows_max));
+        let latency = latency.unwrap_or_else(|| Latency::new(rows_max)).under(policy.rules);
         Self {
             model: model.into(),
             is_pressed: false,
-            classes: Classes::new(
-                latency.unwrap_or_else(|| Latency::new(rows_max)),
-                Arc::clone(&policy.class_surfaces),
-                rows_max,
-            ),
+            classes: Classes::new(latency, Arc::clone(&policy.class_surfaces), rows_max),
             policy,
             first: None,
             backlog: Backlog::default(),

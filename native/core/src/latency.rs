@@ -19,6 +19,8 @@ use belief::{Belief, Line};
 use curve::Curve;
 use surprise::Surprises;
 
+use crate::Rules;
+
 /// No estimate is longer, whatever was seen; it also keeps every sum finite.
 const RUN_NS_MAX: f64 = 3.6e12;
 /// What a run of no duration, as coarse clocks report it, counts as; also the least base and slope of a line.
@@ -72,6 +74,7 @@ pub struct Latency {
     /// Runs in a row that took unusually long, or unusually short.
     surprises: Surprises,
     samples: u64,
+    rules: Rules,
 }
 
 impl Latency {
@@ -97,7 +100,18 @@ impl Latency {
             }
         }
         curve.publish(line);
-        Self { belief, curve, surprises: Surprises::default(), samples: surface.samples }
+        Self { belief, curve, surprises: Surprises::default(), samples: surface.samples, rules: Rules::ALL }
+    }
+
+    /// The same, learning by these rules from now on.
+    #[must_use]
+    pub fn under(self, rules: Rules) -> Self {
+        Self { rules, ..self }
+    }
+
+    /// What it learns by.
+    pub(crate) fn rules(&self) -> Rules {
+        self.rules
     }
 
     /// A run of these rows occupied its lane for this long.
@@ -120,13 +134,13 @@ impl Latency {
         let is_remote = self.belief.is_remote(count);
         let excess = excess(time, usual);
         if self.surprises.is_one(excess, self.belief.spread) {
-            if self.surprises.note(rows, time, excess, &self.belief) {
+            if self.rules.change && self.surprises.note(rows, time, excess, &self.belief) {
                 return self.turn();
             }
         } else {
             self.surprises.clear();
         }
-        let tolerance = self.belief.tolerance();
+        let tolerance = if self.rules.clamp { self.belief.tolerance() } else { f64::INFINITY };
         let believed = if is_remote {
             let (least, most) = self.belief.cone(count);
             time.clamp(least / tolerance, most * tolerance)
@@ -138,7 +152,7 @@ impl Latency {
         let forgetting = FORGETTING[usize::from(self.samples >= SAMPLES_FAST)];
         self.belief.add(count, believed, scale, forgetting);
         let gain = if self.samples < SPREAD_SAMPLES_FAST { 0.05 } else { 0.01 };
-        self.belief.widen(excess, gain);
+        self.belief.widen(excess.abs().min(tolerance - 1.0), gain);
         if self.samples >= SAMPLES_FAST {
             self.curve.learn(rows, believed / self.belief.line.at(count));
         }

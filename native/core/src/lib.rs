@@ -45,7 +45,7 @@ pub use latency::{Latency, Surface};
 pub use limits::Limits;
 pub use model::{Executor, Model, RunFailure, RunOutputs};
 pub use outlook::Outlook;
-pub use policy::{Mode, Policy};
+pub use policy::{Mode, Policy, Rules};
 pub use refusal::{Entry, GrpcCode, Reason, Refusal, quoted};
 pub use report::{Fault, Outcome, Report, Run};
 pub use request::{Inputs, Outputs, Pending, Reply, Timing};

@@ -20,6 +20,33 @@ pub enum Mode {
     FailFast,
 }
 
+/// Rules that a simulation may leave out, for ablations: what each of them is worth. Whoever serves follows all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// A batch is no larger than the slack of its most urgent request allows. Otherwise all that fits leaves at once, and
+    /// only those are given up that not even a run of their own could answer in time.
+    pub slack: bool,
+    /// Where that slack is short, those who have it are weighed against those behind them. Otherwise they always go first.
+    pub window: bool,
+    /// With several lanes a small batch waits for rows that are expected.
+    pub hold: bool,
+    /// A few surprising runs in a row are a new pace. Otherwise the estimate drifts there, run by run.
+    pub change: bool,
+    /// A run that took unusually long, or unusually short, counts as one at the edge of what is usual.
+    pub clamp: bool,
+}
+
+impl Rules {
+    /// Every rule is in force.
+    pub const ALL: Self = Self { slack: true, window: true, hold: true, change: true, clamp: true };
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self::ALL
+    }
+}
+
 /// How one model's rows are queued and leave the queue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
@@ -50,6 +77,8 @@ pub struct Policy {
     pub surface: Option<Surface>,
     /// The same of single classes.
     pub class_surfaces: Arc<[ClassSurface]>,
+    /// Which rules are in force.
+    pub rules: Rules,
 }
 
 impl Policy {
@@ -80,6 +109,7 @@ impl Policy {
             ragged: contract.ragged.clone(),
             surface: None,
             class_surfaces: Arc::default(),
+            rules: Rules::ALL,
         }
     }
 }

@@ -75,7 +75,7 @@ pub(crate) fn scaled(latency: &Latency, ratio: f64, rows_max: u32) -> Latency {
         surface.row_ns *= ratio.clamp(1.0 / 16.0, 16.0);
     }
     surface.samples = 0;
-    Latency::of(&surface, rows_max)
+    Latency::of(&surface, rows_max).under(latency.rules())
 }
 
 /// Requests whose shapes fit together: one queue for each length and priority.

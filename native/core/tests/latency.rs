@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use servekit_core::{Latency, Surface};
+use servekit_core::{Latency, Rules, Surface};
 use servekit_testing::Dice;
 
 const ROWS_MAX: u32 = 64;
@@ -175,6 +175,33 @@ fn a_halved_pace_is_learned_within_ten_runs_and_so_is_its_end() {
             let mean = mean_error(expected(&latency), service);
             assert!(mean < 0.05, "seed {seed}, {factor}: {mean}");
         }
+    }
+}
+
+#[test]
+fn without_the_change_point_a_halved_pace_is_learned_slowly() {
+    for seed in 0..20 {
+        let [whole, drifting] = [true, false].map(|change| {
+            let mut latency = taught(straight, seed, 500).under(Rules { change, ..Rules::ALL });
+            let slow = |rows: u32| 2.0 * straight(rows);
+            teach(&mut latency, slow, &mut Dice::new(100 + seed), (ROWS_MAX, 10));
+            mean_error(expected(&latency), slow)
+        });
+        assert!(whole < 0.12 && drifting > 0.2, "seed {seed}: {whole} {drifting}");
+    }
+}
+
+#[test]
+fn without_clamping_one_stall_moves_all_that_is_known() {
+    for seed in 0..20 {
+        let before = taught(straight, seed, 304);
+        let [whole, moved] = [true, false].map(|clamp| {
+            let mut latency = before.clone().under(Rules { clamp, ..Rules::ALL });
+            repeat(&mut latency, (32, 100.0 * straight(32)), 1);
+            latency
+        });
+        assert!(line(&moved)(32) > 1.2 * line(&whole)(32), "seed {seed}");
+        assert!(moved.spread() > 5.0 * before.spread(), "seed {seed}");
     }
 }
 

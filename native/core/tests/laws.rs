@@ -11,6 +11,8 @@ mod once;
 mod oversize;
 #[path = "laws/ragged.rs"]
 mod ragged;
+#[path = "laws/rules.rs"]
+mod rules;
 #[path = "laws/scheduling.rs"]
 mod scheduling;
 #[path = "laws/service.rs"]

@@ -26,7 +26,7 @@ const LINES: [(Contender, &str, &str); 6] = [
     (Contender::Slackline(Setting { mode: Mode::FailFast, ..LATE }), "#56b4e9", "4 2"),
     (Contender::Slackline(LATE), "#0072f0", ""),
 ];
-const LATE: Setting = Setting { mode: Mode::Late, prior: crate::Prior::None, is_blind: false, is_frozen: false };
+const LATE: Setting = Setting::of(Mode::Late);
 
 /// Goodput of the order's first model over loads up to twice its capacity, one line a policy.
 #[must_use]

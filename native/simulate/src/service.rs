@@ -22,6 +22,24 @@ pub enum Noise {
     Quiet,
     /// Lognormal with a deviation of 8 %, and one run in 500 takes three times as long.
     Jitter,
+    /// The same deviation, and other runs that take far longer.
+    Outliers {
+        /// One run in so many is one.
+        every: u32,
+        /// How many times as long it takes.
+        factor: u32,
+    },
+}
+
+impl Noise {
+    /// The share of runs that take so many times as long.
+    fn outliers(self) -> (f64, f64) {
+        match self {
+            Self::Quiet => (0.0, 1.0),
+            Self::Jitter => (0.002, 3.0),
+            Self::Outliers { every, factor } => (1.0 / f64::from(every), f64::from(factor)),
+        }
+    }
 }
 
 /// The service of one model.
@@ -73,13 +91,12 @@ impl Service {
     /// Seconds of one run. Draws the same numbers whatever the rows, so that policies meet the same luck run by run.
     pub fn sample_s(&self, rows: u32, length: u32, random: &mut Random) -> f64 {
         const DEVIATION: f64 = 0.08;
-        const OUTLIER_SHARE: f64 = 0.002;
-        const OUTLIER_FACTOR: f64 = 3.0;
         let expected_s = self.expected_s(rows, length);
         if self.noise == Noise::Quiet {
             return expected_s;
         }
-        let outlier = if random.uniform() < OUTLIER_SHARE { OUTLIER_FACTOR } else { 1.0 };
+        let (share, factor) = self.noise.outliers();
+        let outlier = if random.uniform() < share { factor } else { 1.0 };
         expected_s * (DEVIATION * random.normal()).exp() * outlier
     }
 }
@@ -120,6 +137,13 @@ impl Model {
     #[must_use]
     pub fn quiet(mut self) -> Self {
         self.service = self.service.quiet();
+        self
+    }
+
+    /// The same with this noise.
+    #[must_use]
+    pub fn with_noise(mut self, noise: Noise) -> Self {
+        self.service.noise = noise;
         self
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use servekit_core::{
     Answer, Answers, Axis, Batch, Batching, Caller, Contract, Datatype, Executor, Inputs, Item, Mailbox, Mode,
-    ModelKey, Next, Outputs, Pending, Ragged, Report, RunFailure, RunOutputs, Scheduler, Shape, Surface, Tensor,
+    ModelKey, Next, Outputs, Pending, Ragged, Report, Rules, RunFailure, RunOutputs, Scheduler, Shape, Surface, Tensor,
     TensorSpec, execute,
 };
 
@@ -35,13 +35,15 @@ pub struct Setting {
     pub is_blind: bool,
     /// Whether every run is reported to it as if the service were the line of its start: it never learns.
     pub is_frozen: bool,
+    /// Which of its rules are in force.
+    pub rules: Rules,
 }
 
 impl Setting {
     /// In this mode, without a prior.
     #[must_use]
-    pub fn of(mode: Mode) -> Self {
-        Self { mode, ..Self::default() }
+    pub const fn of(mode: Mode) -> Self {
+        Self { mode, prior: Prior::None, is_blind: false, is_frozen: false, rules: Rules::ALL }
     }
 
     /// With this prior.
@@ -62,7 +64,8 @@ impl Setting {
         };
         let blind = if self.is_blind { ", no target" } else { "" };
         let frozen = if self.is_frozen { ", no learning" } else { "" };
-        format!("**Slackline** {mode}{prior}{blind}{frozen}")
+        let ablated = if self.rules == Rules::ALL { "" } else { ", ablated" };
+        format!("**Slackline** {mode}{prior}{blind}{frozen}{ablated}")
     }
 }
 
@@ -250,6 +253,7 @@ fn policy(setting: Setting, model: &Model, lanes: u32, contract: &Contract) -> s
         ragged: contract.ragged.clone(),
         surface: surface(setting.prior, model),
         class_surfaces: Arc::default(),
+        rules: setting.rules,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The tables of the guide, in Markdown.
 
-mod choices;
+mod ablations;
 mod overload;
 mod sharing;
 mod troubles;
@@ -58,7 +58,7 @@ pub const CHAPTERS: [Chapter; 10] = [
     Chapter { name: "priorities", about: "three in ten go before the others", write: sharing::priorities },
     Chapter { name: "models", about: "two models on one lane", write: sharing::models },
     Chapter { name: "lengths", about: "rows of many lengths", write: sharing::lengths },
-    Chapter { name: "choices", about: "what each part is worth", write: choices::choices },
+    Chapter { name: "ablations", about: "what each rule is worth", write: ablations::ablations },
 ];
 
 /// A heading and columns.

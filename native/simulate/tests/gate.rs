@@ -84,7 +84,7 @@ struct Ours {
     recovery: Option<u32>,
 }
 
-const LATE: Setting = Setting { mode: Mode::Late, prior: Prior::None, is_blind: false, is_frozen: false };
+const LATE: Setting = Setting::of(Mode::Late);
 const AUTO: Setting = Setting { mode: Mode::Auto, ..LATE };
 /// Slackline without a prior, with one that is three times wrong, and as it is set up unless told otherwise.
 const SETTINGS: [Setting; 3] = [LATE, Setting { prior: Prior::Scaled(3.0), ..LATE }, AUTO];

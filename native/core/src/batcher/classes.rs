@@ -307,6 +307,6 @@ impl Classes {
         let shape = self.slots[class].shape();
         let is_it = |known: &&ClassSurface| known.shape == shape && known.length.map_or(0, ragged::edge) == edge;
         let known = self.known.iter().find(is_it)?;
-        Some(Latency::of(&known.surface, self.rows_max))
+        Some(Latency::of(&known.surface, self.rows_max).under(self.whole.rules()))
     }
 }

@@ -48,7 +48,7 @@ impl Batcher {
         let mut plan = Plan { class, tier, bucket, due, buckets, shed: 0, passed: 0, rows: 1, is_bound: false };
         let mut reserved = self.reserved(&plan);
         plan.rows = self.rows_of(&plan, reserved);
-        if !self.is_estimating() || self.is_in_time(&plan, reserved, now) {
+        if !self.is_estimating() || self.is_in_time(&plan, reserved, now) || !self.policy.rules.slack {
             return Some(plan);
         }
         if plan.buckets.len() > 1 {
@@ -73,7 +73,11 @@ impl Batcher {
     /// Until when a batch of all that waits is held, this request being the most urgent.
     pub(super) fn hold(&self, latency: &Latency, head: &Entry, now: Instant) -> Option<Instant> {
         let policy = &self.policy;
-        let may_hold = policy.lanes >= 2 && policy.batched && self.is_estimating() && self.classes.active_count() == 1;
+        let may_hold = policy.lanes >= 2
+            && policy.rules.hold
+            && policy.batched
+            && self.is_estimating()
+            && self.classes.active_count() == 1;
         let rows = u32::try_from(self.backlog.queued().rows).unwrap_or(u32::MAX);
         if !may_hold || rows >= self.rows_max() || head.item.is_alone() {
             return None;
@@ -171,6 +175,7 @@ impl Batcher {
             other_lane: self.lanes.remaining_besides(self.policy.lanes, now),
             rows_per_s: self.demand.rows_per_s_before(plan.tier),
             is_overloaded: self.is_overloaded(plan.tier) || self.is_crowded(),
+            weighs: self.policy.rules.window,
         }
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct View<'a> {
     pub(crate) rows_per_s: f64,
     /// More is asked for than can be served.
     pub(crate) is_overloaded: bool,
+    /// Those behind the first count at all.
+    pub(crate) weighs: bool,
 }
 
 /// What to do with such a queue.
@@ -45,7 +47,7 @@ impl View<'_> {
         let fitting = self.latency.rows_fitting(slack, self.rows_max + self.reserved).saturating_sub(self.reserved);
         let rows = fitting.clamp(1, waiting.clamp(1, self.rows_max));
         let small = Window { shed: 0, passed: 0, rows };
-        if !self.is_overloaded && self.loses_nobody(rows, waiting) {
+        if !self.weighs || !self.is_overloaded && self.loses_nobody(rows, waiting) {
             return small;
         }
         match self.later(waiting) {

@@ -143,10 +143,10 @@ impl Belief {
         self.line = self.evidence.fit(self.line);
     }
 
-    /// Follows how far runs stray. What is beyond tolerance counts as at its edge: one stall does not make a model look
-    /// unsteady for long.
+    /// Follows how far runs stray, whichever way. What is beyond tolerance is to count as at its edge: then one stall does
+    /// not make a model look unsteady for long.
     pub fn widen(&mut self, excess: f64, gain: f64) {
-        let deviation = DEVIATION * excess.abs().min(self.tolerance() - 1.0);
+        let deviation = DEVIATION * excess;
         self.spread = (self.spread + gain * (deviation - self.spread)).min(SPREAD_MAX);
     }
 

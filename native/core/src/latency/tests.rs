@@ -4,6 +4,8 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 use super::{Latency, Surface};
+use crate::Rules;
+use crate::shape_class::scaled;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -78,4 +80,12 @@ fn a_surface_gives_back_what_was_learned() {
     let latency = Latency::of(&surface, 64);
     assert_eq!(latency.surface(), surface);
     assert_eq!(latency.expected(10), Duration::from_millis(2));
+}
+
+#[test]
+fn estimates_for_other_rows_are_learned_by_the_same_rules() {
+    let rules = Rules { clamp: false, ..Rules::ALL };
+    let latency = Latency::new(64).under(rules);
+    assert_eq!(latency.clone().rules(), rules);
+    assert_eq!(scaled(&latency, 2.0, 64).rules(), rules);
 }

@@ -12,19 +12,19 @@ use crate::{in_ms, policy, rows};
 
 /// 2 ms for a run and 0.1 ms for each row, to be answered within 15 ms: 54 rows are the best batch, 7,297 a second the
 /// most that one lane can serve in time.
-const CAPACITY: f64 = 7_297.0;
+pub(crate) const CAPACITY: f64 = 7_297.0;
 const TARGET: Duration = Duration::from_millis(15);
 
-fn with_target(rows_max: u32) -> Policy {
+pub(crate) fn with_target(rows_max: u32) -> Policy {
     Policy { target: TARGET, requests_max: 10_000, ..policy(rows_max) }
 }
 
-fn gpu(policy: Policy) -> Service {
+pub(crate) fn gpu(policy: Policy) -> Service {
     Service::new(policy, linear(2_000.0, 100.0))
 }
 
 /// Requests of one row that may take as long as the target, until this time.
-fn load(service: &mut Service, per_s: f64, until: Duration, seed: u64) {
+pub(crate) fn load(service: &mut Service, per_s: f64, until: Duration, seed: u64) {
     load_mixed(service, per_s, until, |_, _| {}, seed);
 }
 
@@ -52,7 +52,7 @@ fn load_mixed(
 }
 
 /// Enough runs to know how long they take.
-fn warm(service: &mut Service) {
+pub(crate) fn warm(service: &mut Service) {
     load(service, CAPACITY / 2.0, in_ms(200), 1);
     service.advance_to(in_ms(250));
 }

@@ -41,8 +41,12 @@ const CAUTION_MAX: f64 = 0.5;
 const SAMPLES_FAST: u64 = 50;
 /// What one more run leaves of the weight of earlier ones, while learning fast and after.
 const FORGETTING: [f64; 2] = [0.95, 0.995];
-/// The spread is learned fast for this long.
+/// The spread is learned fast for this long: as an average over all runs first, then as one that forgets.
 const SPREAD_SAMPLES_FAST: u64 = 100;
+/// What one more run weighs in the spread, at least: while learning fast and after.
+const SPREAD_GAINS: [f64; 2] = [0.05, 0.01];
+/// Runs after a change of pace until what is expected of sizes that have not run since is to be relied on.
+const SETTLING_SAMPLES: u64 = 32;
 /// Runs that the evidence of a restored surface counts as, at either end: what is remembered yields within a second.
 const RESTORED_SAMPLES: f64 = 10.0;
 
@@ -72,6 +76,8 @@ pub struct Latency {
     /// Runs in a row that took unusually long, or unusually short.
     surprises: Surprises,
     samples: u64,
+    /// How many there will have been when the last change of pace is settled.
+    settled_samples: u64,
 }
 
 impl Latency {
@@ -97,7 +103,7 @@ impl Latency {
             }
         }
         curve.publish(line);
-        Self { belief, curve, surprises: Surprises::default(), samples: surface.samples }
+        Self { belief, curve, surprises: Surprises::default(), samples: surface.samples, settled_samples: 0 }
     }
 
     /// A run of these rows occupied its lane for this long.
@@ -137,8 +143,8 @@ impl Latency {
         let scale = if is_remote { believed } else { line_time };
         let forgetting = FORGETTING[usize::from(self.samples >= SAMPLES_FAST)];
         self.belief.add(count, believed, scale, forgetting);
-        let gain = if self.samples < SPREAD_SAMPLES_FAST { 0.05 } else { 0.01 };
-        self.belief.widen(excess, gain);
+        let gain = SPREAD_GAINS[usize::from(self.samples >= SPREAD_SAMPLES_FAST)];
+        self.belief.widen(excess, gain.max(1.0 / (self.samples as f64 + 1.0)));
         if self.samples >= SAMPLES_FAST {
             self.curve.learn(rows, believed / self.belief.line.at(count));
         }
@@ -150,6 +156,7 @@ impl Latency {
     /// Several runs in a row contradicted the belief. At sizes known well the pace has changed, for all sizes alike; at a
     /// size hardly seen before it was the line that leant the wrong way.
     fn turn(&mut self) {
+        self.settled_samples = self.samples.saturating_add(SETTLING_SAMPLES);
         let before = *self.surprises.before();
         let curve = &self.curve;
         let factor = self.surprises.median(|rows| before.line.at(f64::from(rows)) * curve.ratio(rows));
@@ -219,6 +226,13 @@ impl Latency {
     #[must_use]
     pub fn samples(&self) -> u64 {
         self.samples
+    }
+
+    /// Whether the pace has not changed lately. Where it has, estimates of sizes that have not run since are a guess, and
+    /// whoever acts on them so that these sizes never run never learns better.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.samples >= self.settled_samples
     }
 
     /// What was learned, to start from another time.

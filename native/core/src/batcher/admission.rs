@@ -11,7 +11,7 @@ use crate::{Answers, Item, Latency, Mode, Pending, Policy, Reason, Refusal};
 /// Share of the remaining run that a newcomer is told to wait at least, where only the hopeless are refused.
 const REMAINING: f64 = 0.8;
 /// Deviations that are added to a run when a newcomer's answer is predicted.
-const CAUTION: f64 = 0.5;
+const CAUTION: f64 = 1.0;
 /// Classes that are not asked for are looked through after this long, and later where they are many.
 const PRUNING_MIN: Duration = Duration::from_millis(1);
 
@@ -46,10 +46,12 @@ impl Batcher {
 
     /// Whether newcomers are refused by the time their answer is predicted for, and not only where it is hopeless.
     pub(super) fn is_failing_fast(&self) -> bool {
+        // A guess that refuses those who would put it right stays a guess.
+        let is_settled = self.classes.whole().is_settled();
         match self.policy.mode {
-            Mode::FailFast => true,
+            Mode::FailFast => is_settled,
             // What a stall or a burst has shed is over as soon as all can be served again.
-            Mode::Auto => self.shedding.is_failing_fast() && self.is_overloaded(Policy::PRIORITIES_MAX - 1),
+            Mode::Auto => is_settled && self.shedding.is_failing_fast() && self.is_overloaded(Policy::PRIORITIES_MAX - 1),
             Mode::Late => false,
         }
     }
@@ -207,6 +209,8 @@ impl Batcher {
         // allows, nor than the target does.
         let is_overloaded = self.is_overloaded(tier);
         let rows_max = if is_overloaded { self.weight_max() } else { self.knee(latency) };
+        let hopeless = if is_overloaded { self.hopeless(tier, latency, now) } else { 0 };
+        let waiting = waiting.saturating_sub(hopeless);
         let ahead = self.ahead(waiting, rows_max, latency, now);
         let arriving = if is_overloaded { self.demand.rows_per_s_before(tier) } else { 0.0 };
         // Of those who come meanwhile each lane takes its part.
@@ -217,6 +221,20 @@ impl Batcher {
         let riding = rows.saturating_add(beside).saturating_add(joining as u32).min(rows_max);
         let run = if rows > rows_max { self.run_time(latency, rows) } else { latency.expected(riding) };
         ahead + run.mul_f64(1.0 + CAUTION * latency.spread())
+    }
+
+    /// Rows, or requests, that wait before a newcomer and will be given up when the next batch forms. They keep nobody
+    /// waiting: who is refused because of them is young, and missing from the batch that gives them up.
+    fn hopeless(&self, tier: usize, latency: &Latency, now: Instant) -> usize {
+        let Some(class) = self.first.map(|first| &self.classes.slots()[first.class]) else { return 0 };
+        let Some((_, bucket)) = class.head(tier) else { return 0 };
+        let queue = &class.buckets[bucket].tiers[tier];
+        // With one lane the next batch takes all it can; with several, who is too late for a large one fits into a run of
+        // the usual size.
+        let lanes = self.policy.lanes;
+        let run = if lanes > 1 { latency.expected(self.knee(latency)) } else { latency.cautious(self.weight_max()) };
+        let hopeless = queue.count_before(now + self.lanes.remaining(lanes, now) + run);
+        if self.policy.batched { hopeless * queue.rows() / queue.len().max(1) } else { hopeless }
     }
 
     /// How long until full batches of what waits have left.

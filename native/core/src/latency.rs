@@ -45,8 +45,6 @@ const FORGETTING: [f64; 2] = [0.95, 0.995];
 const SPREAD_SAMPLES_FAST: u64 = 100;
 /// What one more run weighs in the spread, at least: while learning fast and after.
 const SPREAD_GAINS: [f64; 2] = [0.05, 0.01];
-/// Runs after a change of pace until what is expected of sizes that have not run since is to be relied on.
-const SETTLING_SAMPLES: u64 = 32;
 /// Runs that the evidence of a restored surface counts as, at either end: what is remembered yields within a second.
 const RESTORED_SAMPLES: f64 = 10.0;
 
@@ -76,8 +74,6 @@ pub struct Latency {
     /// Runs in a row that took unusually long, or unusually short.
     surprises: Surprises,
     samples: u64,
-    /// How many there will have been when the last change of pace is settled.
-    settled_samples: u64,
 }
 
 impl Latency {
@@ -103,7 +99,7 @@ impl Latency {
             }
         }
         curve.publish(line);
-        Self { belief, curve, surprises: Surprises::default(), samples: surface.samples, settled_samples: 0 }
+        Self { belief, curve, surprises: Surprises::default(), samples: surface.samples }
     }
 
     /// A run of these rows occupied its lane for this long.
@@ -156,7 +152,6 @@ impl Latency {
     /// Several runs in a row contradicted the belief. At sizes known well the pace has changed, for all sizes alike; at a
     /// size hardly seen before it was the line that leant the wrong way.
     fn turn(&mut self) {
-        self.settled_samples = self.samples.saturating_add(SETTLING_SAMPLES);
         let before = *self.surprises.before();
         let curve = &self.curve;
         let factor = self.surprises.median(|rows| before.line.at(f64::from(rows)) * curve.ratio(rows));
@@ -226,13 +221,6 @@ impl Latency {
     #[must_use]
     pub fn samples(&self) -> u64 {
         self.samples
-    }
-
-    /// Whether the pace has not changed lately. Where it has, estimates of sizes that have not run since are a guess, and
-    /// whoever acts on them so that these sizes never run never learns better.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
-        self.samples >= self.settled_samples
     }
 
     /// What was learned, to start from another time.

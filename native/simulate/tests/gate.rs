@@ -25,7 +25,8 @@ const P99_OF_GREED_MAX: f64 = 1.05;
 const RECOVERY_TARGETS_MAX: u32 = 5;
 /// From this many times the capacity on goodput is a matter of how runs fall, and a cell as short as others says little.
 const LOAD_CRITICAL: f64 = 0.85;
-/// How much longer such a cell is: CRITICAL_DEVIATION
+/// How much longer such a cell is. Goodput over the bound deviates from seed to seed by 1.0 to 1.6 points in 20,000
+/// requests (C, noisy, 1.1 and 2 times its capacity), and by 0.5 to 0.6 in four times as many.
 const CRITICAL_LENGTH: u32 = 4;
 
 /// One experiment of the gate.

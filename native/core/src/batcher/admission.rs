@@ -11,7 +11,7 @@ use crate::{Answers, Item, Latency, Mode, Pending, Policy, Reason, Refusal};
 /// Share of the remaining run that a newcomer is told to wait at least, where only the hopeless are refused.
 const REMAINING: f64 = 0.8;
 /// Deviations that are added to a run when a newcomer's answer is predicted.
-const CAUTION: f64 = 0.75;
+const CAUTION: f64 = 0.5;
 /// Batches of this many times the usual rows are not larger than what is known.
 const FAMILIAR: f64 = 1.5;
 /// Classes that are not asked for are looked through after this long, and later where they are many.

@@ -39,6 +39,9 @@ pub use shed::{Shed, ShedCounts};
 
 use crate::{Answers, Batch, Dispatch, Item, Latency, Pending, Policy, Refusal, Report, RunId};
 
+/// What one more batch weighs in what is usual.
+const USUAL_WEIGHT: f64 = 1.0 / 8.0;
+
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -79,6 +82,8 @@ pub struct Batcher {
     shares: Shares,
     lanes: Lanes,
     waste: Waste,
+    /// Rows, or requests, of the batches that left lately.
+    rows_usual: f64,
     /// The last answer was to wait.
     is_held: bool,
     /// Since the last batch somebody came who could run at once: somebody is to run, whatever is expected of it.
@@ -113,6 +118,7 @@ impl Batcher {
             shares: Shares::default(),
             lanes: Lanes::default(),
             waste: Waste::default(),
+            rows_usual: 1.0,
             is_held: false,
             is_due: false,
             hope: None,
@@ -384,7 +390,9 @@ impl Batcher {
         self.is_due = false;
         (self.hope, self.foreseen) = (None, None);
         let latency = self.classes.latency(longest);
-        let ends_at = now + latency.expected(if self.policy.batched { batch.rows } else { 1 });
+        let rows = if self.policy.batched { batch.rows } else { 1 };
+        self.rows_usual += USUAL_WEIGHT * (f64::from(rows) - self.rows_usual);
+        let ends_at = now + latency.expected(rows);
         let class = &self.classes.slots()[longest.class];
         let (generation, edge) = (class.generation, class.buckets[longest.bucket].edge);
         batch.run = self.lanes.start(Running { class: longest.class, generation, edge, ends_at });

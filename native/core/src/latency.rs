@@ -43,8 +43,10 @@ const CAUTION_MAX: f64 = 0.5;
 const SAMPLES_FAST: u64 = 50;
 /// What one more run leaves of the weight of earlier ones, while learning fast and after.
 const FORGETTING: [f64; 2] = [0.95, 0.995];
-/// The spread is learned fast for this long.
+/// The spread is learned fast for this long: as an average over all runs first, then as one that forgets.
 const SPREAD_SAMPLES_FAST: u64 = 100;
+/// What one more run weighs in the spread, at least: while learning fast and after.
+const SPREAD_GAINS: [f64; 2] = [0.05, 0.01];
 /// Runs that the evidence of a restored surface counts as, at either end: what is remembered yields within a second.
 const RESTORED_SAMPLES: f64 = 10.0;
 
@@ -151,8 +153,8 @@ impl Latency {
         let scale = if is_remote { believed } else { line_time };
         let forgetting = FORGETTING[usize::from(self.samples >= SAMPLES_FAST)];
         self.belief.add(count, believed, scale, forgetting);
-        let gain = if self.samples < SPREAD_SAMPLES_FAST { 0.05 } else { 0.01 };
-        self.belief.widen(excess.abs().min(tolerance - 1.0), gain);
+        let gain = SPREAD_GAINS[usize::from(self.samples >= SPREAD_SAMPLES_FAST)];
+        self.belief.widen(excess.abs().min(tolerance - 1.0), gain.max(1.0 / (self.samples as f64 + 1.0)));
         if self.samples >= SAMPLES_FAST {
             self.curve.learn(rows, believed / self.belief.line.at(count));
         }

@@ -23,41 +23,11 @@ const SHARE_OF_BOUND: f64 = 0.93;
 const LOAD_LOW: f64 = 0.3;
 const P99_OF_GREED_MAX: f64 = 1.05;
 const RECOVERY_TARGETS_MAX: u32 = 5;
-
-/// A law about goodput.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Law {
-    /// Nearly the fluid bound, in overload.
-    Bound,
-    /// Not clearly behind the best of the others.
-    Best,
-}
-
-/// A cell that is known to break a law.
-struct Shortfall {
-    law: Law,
-    seed: u64,
-    setting: Setting,
-    /// By so much at most.
-    missing_max: f64,
-}
-
-/// Known and not mended, all of them under `auto` and by less than half a point. Refusing at arrival costs some goodput by
-/// its nature: who is refused because a usual run would end too late might have ridden in one that ends early, or filled a
-/// batch that others left. It is worth the answers that come at once, before a body is read.
-const SHORTFALLS: [Shortfall; 4] = [
-    // C, noisy, a stall at 1.1 times the capacity: 0.7548 of 0.7573; late has 0.762.
-    Shortfall { law: Law::Bound, seed: 1_103, setting: AUTO, missing_max: 0.005 },
-    // C, noisy, half as fast for a third of the time at 1.5 times the capacity: 0.5249 of 0.5259; late has 0.535, and
-    // none of the others more than 0.4345.
-    Shortfall { law: Law::Bound, seed: 1_117, setting: AUTO, missing_max: 0.005 },
-    // Noisy, at 0.98 times the capacity of its lanes: 0.9214 of 0.9220.
-    Shortfall { law: Law::Best, seed: 2_082, setting: AUTO, missing_max: 0.005 },
-    // Quiet, at 1.36 times the capacity: 0.7540 of 0.7569.
-    Shortfall { law: Law::Best, seed: 2_094, setting: AUTO, missing_max: 0.005 },
-];
-/// Who reaches what is asked for by so much has no place in that list.
-const REACHED: f64 = 0.005;
+/// From this many times the capacity on goodput is a matter of how runs fall, and a cell as short as others says little.
+const LOAD_CRITICAL: f64 = 0.85;
+/// How much longer such a cell is. Goodput over the bound deviates from seed to seed by 1.0 to 1.6 points in 20,000
+/// requests (C, noisy, 1.1 and 2 times its capacity), and by 0.5 to 0.6 in four times as many.
+const CRITICAL_LENGTH: u32 = 4;
 
 /// One experiment of the gate.
 #[derive(Clone)]
@@ -90,6 +60,14 @@ const AUTO: Setting = Setting { mode: Mode::Auto, ..LATE };
 const SETTINGS: [Setting; 3] = [LATE, Setting { prior: Prior::Scaled(3.0), ..LATE }, AUTO];
 
 impl Cell {
+    /// As long as its load asks for.
+    fn sized(self) -> Self {
+        let Size { requests_min, targets_min } = self.size;
+        let times = if self.load >= LOAD_CRITICAL { CRITICAL_LENGTH } else { 1 };
+        let size = Size { requests_min: times * requests_min, targets_min: f64::from(times) * targets_min };
+        Self { size, ..self }
+    }
+
     fn find(self) -> Found {
         let scenario = Scenario::single(&self.model, self.lanes, (self.kind, self.load), self.size, self.seed);
         let bound = scenario.bound();
@@ -150,7 +128,7 @@ static GRID: LazyLock<Vec<Found>> = LazyLock::new(|| {
             let noisy = (model.rows_max <= 64 || kind == Kind::Poisson).then(|| model.clone());
             for model in [model.clone().quiet()].into_iter().chain(noisy) {
                 let seed = 1_000 + cells.len() as u64;
-                cells.push(Cell { model, lanes: 1, kind, load, size, seed });
+                cells.push(Cell { model, lanes: 1, kind, load, size, seed }.sized());
             }
         }
     }
@@ -183,7 +161,7 @@ fn draw(seed: u64) -> Cell {
         if fluid.capacity() * target_s >= ROWS_A_TARGET_MIN {
             let requests_min = REQUESTS_MIN.max(RUNS_MIN * fluid.rows_best());
             let size = Size { requests_min, targets_min: 30.0 };
-            return Cell { model, lanes, kind: Kind::Poisson, load, size, seed };
+            return Cell { model, lanes, kind: Kind::Poisson, load, size, seed }.sized();
         }
     }
 }
@@ -220,20 +198,11 @@ fn is_fluid(cell: &Cell) -> bool {
     cell.lanes == 1 || cell.is_quiet() || 2.0 * fluid.run_s(fluid.rows_max) <= fluid.target_s
 }
 
-/// Complaints about each setting whose goodput is less than this, and about those that were known for it and are not any
-/// more.
-fn below(found: &Found, law: Law, least: f64) -> Vec<String> {
-    found.complaints(|Ours { setting, figures, .. }| {
-        let is_this = |known: &&Shortfall| (known.law, known.seed, known.setting) == (law, found.cell.seed, *setting);
-        let known = SHORTFALLS.iter().find(is_this);
-        let missing = least - figures.goodput;
-        let text = || format!("{law:?}: goodput {:.4}, {least:.4} is asked for, {:?}", figures.goodput, found.best());
-        match known {
-            Some(_) if missing < -REACHED => Some(format!("{} : it falls short no longer", text())),
-            Some(known) if missing <= known.missing_max => None,
-            None if missing <= 0.0 => None,
-            _ => Some(text()),
-        }
+/// Complaints about each setting whose goodput is less than this.
+fn below(found: &Found, law: &str, least: f64) -> Vec<String> {
+    found.complaints(|Ours { figures, .. }| {
+        let text = || format!("{law}: goodput {:.4}, {least:.4} is asked for, {:?}", figures.goodput, found.best());
+        (figures.goodput < least).then(text)
     })
 }
 
@@ -242,11 +211,11 @@ fn short_of_bound(found: &Found) -> Vec<String> {
         return Vec::new();
     }
     let share = if found.cell.is_quiet() { SHARE_OF_BOUND_QUIET } else { SHARE_OF_BOUND };
-    below(found, Law::Bound, share * found.bound)
+    below(found, "bound", share * found.bound)
 }
 
 fn behind_the_best(found: &Found) -> Vec<String> {
-    below(found, Law::Best, found.best().0 - BEHIND_MAX)
+    below(found, "best", found.best().0 - BEHIND_MAX)
 }
 
 #[test]
@@ -313,11 +282,4 @@ fn models_that_nobody_chose_are_served_as_well() {
     assert_none(RANDOM.len(), &complaints);
     let judged = RANDOM.iter().filter(|found| found.cell.load >= OVERLOAD && is_fluid(&found.cell)).count();
     assert!(judged >= 30, "only {judged} are judged by the bound");
-}
-
-#[test]
-fn every_known_shortfall_is_one_of_these_cells() {
-    for known in &SHORTFALLS {
-        assert!(GRID.iter().chain(RANDOM.iter()).any(|found| found.cell.seed == known.seed), "{}", known.seed);
-    }
 }

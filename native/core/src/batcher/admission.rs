@@ -12,6 +12,8 @@ use crate::{Answers, Item, Latency, Mode, Pending, Policy, Reason, Refusal};
 const REMAINING: f64 = 0.8;
 /// Deviations that are added to a run when a newcomer's answer is predicted.
 const CAUTION: f64 = 0.5;
+/// Batches of this many times the usual rows are not larger than what is known.
+const FAMILIAR: f64 = 1.5;
 /// Classes that are not asked for are looked through after this long, and later where they are many.
 const PRUNING_MIN: Duration = Duration::from_millis(1);
 
@@ -244,6 +246,8 @@ impl Batcher {
         // allows, nor than the target does.
         let is_overloaded = self.is_overloaded(tier);
         let rows_max = if is_overloaded { self.weight_max() } else { self.knee(latency) };
+        let hopeless = if is_overloaded { self.hopeless(tier, latency, now) } else { 0 };
+        let waiting = waiting.saturating_sub(hopeless);
         let ahead = self.ahead(waiting, rows_max, latency, now);
         let arriving = if is_overloaded { self.demand.rows_per_s_before(tier) } else { 0.0 };
         // Of those who come meanwhile each lane takes its part.
@@ -251,9 +255,37 @@ impl Batcher {
         let beside = (waiting % rows_max as usize) as u32;
         let rows = if self.policy.batched { rows } else { 1 };
         // The batch that it will really ride in.
-        let riding = rows.saturating_add(beside).saturating_add(joining as u32).min(rows_max);
+        let riding = rows.saturating_add(beside).saturating_add(joining as u32).min(rows_max).min(self.familiar());
         let run = if rows > rows_max { self.run_time(latency, rows) } else { latency.expected(riding) };
         ahead + run.mul_f64(1.0 + CAUTION * latency.spread())
+    }
+
+    /// Rows, or requests, that wait before a newcomer and will be given up when the next batch forms. They keep nobody
+    /// waiting: who is refused because of them is young, and missing from the batch that gives them up. Where classes
+    /// compete all count, or the lower ones would wait in vain.
+    fn hopeless(&self, tier: usize, latency: &Latency, now: Instant) -> usize {
+        if self.backlog.waiting() != 1 << tier {
+            return 0;
+        }
+        let Some(class) = self.first.map(|first| &self.classes.slots()[first.class]) else { return 0 };
+        let Some((_, bucket)) = class.head(tier) else { return 0 };
+        let queue = &class.buckets[bucket].tiers[tier];
+        // With one lane the next batch takes all it can; with several, who is too late for a large one fits into a run of
+        // the usual size.
+        let lanes = self.policy.lanes;
+        let run = if lanes > 1 {
+            latency.expected(self.knee(latency))
+        } else {
+            latency.cautious(self.weight_max().min(self.familiar()))
+        };
+        let requests = queue.count_before(now + self.lanes.remaining(lanes, now) + run);
+        if self.policy.batched { requests * queue.rows() / queue.len().max(1) } else { requests }
+    }
+
+    /// Rows of a batch that is not much larger than those that ran lately. Nobody is refused for what a larger one would
+    /// take: it may be a guess, and where it refuses those who would fill that batch it stays one.
+    fn familiar(&self) -> u32 {
+        (FAMILIAR * self.rows_usual).ceil() as u32
     }
 
     /// How long until full batches of what waits have left.

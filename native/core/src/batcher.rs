@@ -137,7 +137,10 @@ impl Batcher {
     pub fn offer(&mut self, pending: impl Into<Box<Pending>>, now: Instant) -> Result<(), Box<Refused>> {
         let pending = pending.into();
         let tier = Policy::class(pending.priority);
-        self.demand.observe(tier, pending.rows, now);
+        if now < pending.deadline {
+            // What comes too late asks for nothing any more: after a stall it would pass for a flood.
+            self.demand.observe(tier, pending.rows, now);
+        }
         self.shedding.offered(1, now);
         if let Err(refusal) = self.admit(&pending, now) {
             return Err(Box::new(Refused { pending, refusal }));

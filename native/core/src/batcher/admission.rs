@@ -51,17 +51,17 @@ impl Batcher {
                 return Ok(());
             }
             let retry_after = self.drain(tier, latency, now);
-            self.count_refused(tier, Shed::Arrival, now);
+            self.demand.observe(tier, 1, now);
+            self.count_refused(Shed::Arrival, now);
             return Err(overloaded(&self.model, wait, deadline.saturating_duration_since(now), retry_after));
         }
-        self.count_refused(tier, Shed::Expired, now);
+        self.count_refused(Shed::Expired, now);
         let (waited, allowed) = (now.saturating_duration_since(since), deadline.saturating_duration_since(since));
         Err(Refusal::deadline(waited, allowed))
     }
 
     /// Counts one that was refused before it was offered.
-    fn count_refused(&mut self, tier: usize, shed: Shed, now: Instant) {
-        self.demand.observe(tier, 1, now);
+    fn count_refused(&mut self, shed: Shed, now: Instant) {
         self.shedding.offered(1, now);
         self.shedding.shed(shed, 1);
     }

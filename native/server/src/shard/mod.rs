@@ -86,9 +86,11 @@ pub(crate) struct Shard<T> {
     /// How often connections look at the clock.
     check_interval: Duration,
     checked_at: Instant,
-    /// When sockets were looked at last, and since when the shard slept after it; `None` where it did not.
+    /// When sockets were looked at last, since when the shard slept after it and until when at most; `None` where it did
+    /// not, and where it would sleep for as long as it takes.
     looked_at: Instant,
     slept_from: Option<Instant>,
+    sleeps_until: Option<Instant>,
     /// The last inline batches took longer than a shard runs them at a time.
     runs_long: bool,
     swept_at: Instant,
@@ -143,6 +145,7 @@ impl<T: Transport> Shard<T> {
             checked_at: now,
             looked_at: now,
             slept_from: Some(now),
+            sleeps_until: None,
             runs_long: false,
             swept_at: now,
             left_at: None,
@@ -222,9 +225,11 @@ impl<T: Transport> Shard<T> {
     /// Begins a turn: reads the clock, and looks whether models or the server's phase have changed.
     pub(crate) fn begin(&mut self) {
         let now = (self.clock)();
-        // Who slept has seen at once what came; who did not finds what has come since they looked last.
+        // Who slept has seen at once what came, unless they were stopped and woke too late; who did not sleep finds what
+        // has come since they looked last.
         let has_slept = self.slept_from.is_some_and(|from| from + AWAKE_MAX < now);
-        self.desk.heard_since = if has_slept { now } else { self.looked_at };
+        let woken_at = self.sleeps_until.map_or(now, |until| until.min(now));
+        self.desk.heard_since = if has_slept { woken_at } else { self.looked_at };
         (self.looked_at, self.desk.now) = (now, now);
         self.refresh();
     }
@@ -262,7 +267,7 @@ impl<T: Transport> Shard<T> {
 
     /// How long nothing needs to be done unless something becomes ready; `None` for as long as it takes.
     pub(crate) fn wait(&mut self) -> Option<Duration> {
-        self.slept_from = None;
+        (self.slept_from, self.sleeps_until) = (None, None);
         let has_more = !self.desk.active.is_empty() || !self.later.is_empty();
         if has_more || self.desk.scheduler.queued().requests > 0 {
             return Some(Duration::ZERO);
@@ -277,6 +282,7 @@ impl<T: Transport> Shard<T> {
         };
         let quiet = self.owes_memory().then(|| self.held_at + QUIET_MIN);
         let next = [check, sweep, leave, quiet].into_iter().flatten().min()?;
+        self.sleeps_until = Some(next.max(now));
         Some(next.saturating_duration_since(now))
     }
 

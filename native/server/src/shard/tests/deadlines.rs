@@ -170,6 +170,20 @@ fn nobody_waits_until_a_flood_is_read_and_what_lay_unread_grows_old() {
 }
 
 #[test]
+fn a_shard_that_was_stopped_counts_from_when_it_was_to_wake() {
+    let (mut bench, _model) = Bench::serving(Placement::Inline, |_| {});
+    let clients = [bench.connect(), bench.connect()];
+    bench.tick(&[]);
+    let asleep = bench.shard.wait().expect("connections are looked after");
+    bench.clock.advance(asleep + Duration::from_secs(3));
+    clients[0].say(infer_with(1.0, "x-request-timeout-ms: 3000\r\n"));
+    clients[1].say(infer_with(2.0, "x-request-timeout-ms: 3001\r\n"));
+    bench.tick(&[&clients[0], &clients[1]]);
+    assert_eq!(clients[0].hear_statuses(), [504]);
+    assert_eq!(values_of(&clients[1].hear()), [2.0]);
+}
+
+#[test]
 fn a_shard_that_has_slept_counts_from_when_it_woke() {
     let (mut bench, model) = Bench::serving(Placement::Inline, |limits| limits.batch_rows_max = 1);
     model.take_time(&bench.clock, Duration::from_millis(30));

@@ -1,0 +1,139 @@
+"""Compiles a program with Numba, once a source: the result lies in a cache folder, where the next process finds it."""
+
+import hashlib
+import os
+import pickle
+import shutil
+import stat
+import sys
+import tempfile
+import types
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from servekit.kernels import entry
+from servekit.kernels.ports import KernelError
+from servekit.kernels.program import Program
+
+# What reading a damaged file of Numba's raises; the folder is then written anew.
+_DAMAGED: Final = (EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError, KeyError)
+
+
+def compiled(program: Program) -> Any:  # noqa: ANN401 - Numba has no types
+    """The C callback, whose `address` is valid for as long as somebody holds it."""
+    from numba.core.errors import NumbaError
+
+    text = program.text()
+    key = hashlib.sha256(text.encode()).hexdigest()[:32]
+    folder = cache_folder() / f"{program.kernel.name}-{key}"
+    try:
+        try:
+            return _callback(program, text, folder)
+        except _DAMAGED:
+            shutil.rmtree(folder, ignore_errors=True)
+            return _callback(program, text, folder)
+    except NumbaError as error:
+        raise KernelError(f"kernel '{program.kernel.name}' cannot be compiled: {_reason(error)}") from error
+
+
+@cache
+def cache_folder() -> Path:
+    """Where compiled kernels lie: code that is run as ours, so nobody else may write there."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    folder = Path(home) / "servekit" / "kernels"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.stat()
+        is_ours = found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if is_ours and os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="servekit-kernels-"))
+
+
+def _callback(program: Program, text: str, folder: Path) -> Any:  # noqa: ANN401 - Numba has no types
+    """Compiles, or reads what an earlier process has compiled from the same text."""
+    import numba
+    import numpy as np
+    from numpy.lib.stride_tricks import as_strided
+
+    path = _written(text, folder)
+    module = f"servekit_kernel_{folder.name.rpartition('-')[2]}"
+    # Numba looks the module up by its name when it reads what it has compiled before.
+    sys.modules[module] = types.ModuleType(module, f"Compiled from {path}.")
+    # Compiled under the path, as if imported from there: Numba keeps results beside the file that a function is from.
+    codes = {
+        code.co_name: code
+        for code in compile(text, str(path), "exec").co_consts
+        if isinstance(code, types.CodeType)
+    }
+    # As NumPy does: a division by zero is infinite, and raises nothing.
+    options = {"error_model": "numpy", "fastmath": program.kernel.fastmath}
+    compiled_functions: dict[str, Any] = {}
+    for section in program.sections:
+        called = {name: compiled_functions[function] for name, function in section.calls.items()}
+        names = {"__name__": module, **section.constants, **called}
+        function = types.FunctionType(codes[section.name], names, section.name, section.defaults)
+        compiled_functions[section.name] = numba.njit(nogil=True, **options)(function)
+    names = {
+        "__name__": module,
+        "np": np,
+        "carray": numba.carray,
+        "as_strided": as_strided,
+        **_intrinsics(),
+        program.name: compiled_functions[program.name],
+    }
+    function = types.FunctionType(codes[entry.NAME], names, entry.NAME)
+    signature = numba.types.int64(numba.types.CPointer(numba.types.int64))
+    return numba.cfunc(signature, cache=True, error_model="numpy")(function)
+
+
+def _written(text: str, folder: Path) -> Path:
+    """The source's file, left as it is where it is there: Numba tells by its time whether results are still good."""
+    path = folder / "kernel.py"
+    if not path.exists():
+        folder.mkdir(mode=0o700, exist_ok=True)
+        beside = folder / f"kernel-{os.getpid()}"
+        beside.write_text(text)
+        beside.replace(path)
+    return path
+
+
+@cache
+def _intrinsics() -> dict[str, Any]:
+    """Two things that C can do and Python has no words for."""
+    from llvmlite import ir
+    from numba import types as numba_types
+    from numba.core import cgutils
+    from numba.extending import intrinsic
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def pointer(typing_context, address):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
+        def generated(context, builder, signature, values):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
+            return builder.inttoptr(values[0], cgutils.voidptr_t)
+
+        return numba_types.voidptr(numba_types.int64), generated
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def guarded(typing_context, function, arguments):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        """What the function returns, or -1 for an exception, which would otherwise be printed, under the GIL."""
+        call = function.get_call_type(typing_context, tuple(arguments), {})
+
+        def generated(context, builder, signature, values):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
+            result = function.dispatcher.overloads[tuple(call.args)]
+            context.active_code_library.add_linking_library(result.library)
+            unpacked = cgutils.unpack_tuple(builder, values[1], len(arguments))
+            status, value = context.call_internal_no_propagate(builder, result.fndesc, call, unpacked)
+            return builder.select(status.is_ok, value, ir.Constant(ir.IntType(64), -1))
+
+        return numba_types.int64(function, arguments), generated
+
+    return {"pointer": pointer, "guarded": guarded}
+
+
+def _reason(error: Exception) -> str:
+    """The first lines of Numba's own, which are about the kernel; what follows is about Numba."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(lines[1:4] if lines[0].startswith("Failed in") else lines[:3])

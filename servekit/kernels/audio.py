@@ -18,14 +18,17 @@ def frames(sound: Array, framed: Array, *, window: int = 400, hop: int = 160) ->
     rows, count, _ = framed.shape
     for row in range(rows):
         for frame in range(count):
-            framed[row, frame] = sound[row, frame * hop : frame * hop + window]
+            for place in range(window):
+                framed[row, frame, place] = sound[row, frame * hop + place]
 
 
+@derived
 def _hann(window: int) -> Array:
     """Periodic, as for spectra."""
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)).astype(np.float32)
 
 
+@derived
 def _turns(points: int, window: int) -> Array:
     """Cosine and minus sine of each part of a turn that the transform needs."""
     if points < 2 or points & (points - 1) or points < window:
@@ -34,6 +37,7 @@ def _turns(points: int, window: int) -> Array:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
+@derived
 def _reversed_bits(points: int) -> Array:
     """Where each sample goes before the transform."""
     places = np.zeros(1, np.int64)
@@ -42,6 +46,7 @@ def _reversed_bits(points: int) -> Array:
     return places
 
 
+@derived
 def _mel_filters(sample_rate: int, points: int, bands: int) -> Array:
     """Triangles over the spectrum, even on the mel scale (2595 log10(1 + f / 700)), each with a peak of 1."""
     edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + sample_rate / 1400), bands + 2) / 2595) - 1)
@@ -80,16 +85,16 @@ def log_mel(  # noqa: PLR0913 - a spectrogram has that many settings
     real: Array,
     imaginary: Array,
     *,
-    sample_rate: int = 16_000,
+    sample_rate: int = 16_000,  # noqa: ARG001 - the filters are derived from it
     window: int = 400,
     hop: int = 160,
     points: int = 512,
     bands: int = 80,
     power_min: float = 1e-10,
-    hann: Array = derived(_hann),
-    turns: Array = derived(_turns),
-    places: Array = derived(_reversed_bits),
-    filters: Array = derived(_mel_filters),
+    hann: Array = _hann,
+    turns: Array = _turns,
+    places: Array = _reversed_bits,
+    filters: Array = _mel_filters,
 ) -> None:
     """The natural logarithm of the power in each mel band of each frame."""
     if len(sound) < window:

@@ -106,13 +106,14 @@ def nms(  # noqa: PLR0913 - a detector's output has that many parts
 ) -> None:
     """The best boxes, best first, without those that mean what a better one means: at most `keep`, then zeros.
 
-    Of one class, or of all (`by_class=False`), a box goes if it overlaps a better one by more than `overlap_max`. With a
-    `softness` (the sigma of soft NMS) its score shrinks instead, the more, the more they overlap.
+    Of one class, or of all (`by_class=False`), a box goes if it overlaps a better one by more than `overlap_max`. With
+    a `softness` (the sigma of soft NMS) its score shrinks instead, the more, the more they overlap.
     """
     kept_boxes[:] = 0.0
     kept_scores[:] = 0.0
     kept_kinds[:] = -1
-    remaining[:] = scores
+    for candidate in range(len(scores)):
+        remaining[candidate] = scores[candidate]
     kept[0] = 0
     for place in range(keep):
         best = -1

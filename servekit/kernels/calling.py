@@ -29,7 +29,7 @@ class Tensor(ctypes.Structure):
     @staticmethod
     def of(array: Array, port: Port) -> "Tensor":
         """Of the array's own memory; whoever keeps the view keeps the array."""
-        axes = (ctypes.c_int64 * RANK_MAX)
+        axes = ctypes.c_int64 * RANK_MAX
         return Tensor(array.ctypes.data, port.element.onnx, array.ndim, axes(*array.shape), axes(*array.strides))
 
 

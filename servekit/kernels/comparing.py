@@ -1,4 +1,4 @@
-"""Compares a kernel with itself: compiled, and as plain Python, on rows that are random, odd, none, or not contiguous."""
+"""Compares a kernel with itself, compiled and as plain Python, on rows that are random, odd, none, not contiguous."""
 
 import zlib
 from collections.abc import Callable, Mapping

@@ -65,9 +65,7 @@ def _callback(program: Program, text: str, folder: Path) -> Any:  # noqa: ANN401
     sys.modules[module] = types.ModuleType(module, f"Compiled from {path}.")
     # Compiled under the path, as if imported from there: Numba keeps results beside the file that a function is from.
     codes = {
-        code.co_name: code
-        for code in compile(text, str(path), "exec").co_consts
-        if isinstance(code, types.CodeType)
+        code.co_name: code for code in compile(text, str(path), "exec").co_consts if isinstance(code, types.CodeType)
     }
     # As NumPy does: a division by zero is infinite, and raises nothing.
     options = {"error_model": "numpy", "fastmath": program.kernel.fastmath}
@@ -109,14 +107,14 @@ def _intrinsics() -> dict[str, Any]:
     from numba.core import cgutils
     from numba.extending import intrinsic
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def pointer(typing_context, address):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
         def generated(context, builder, signature, values):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
             return builder.inttoptr(values[0], cgutils.voidptr_t)
 
         return numba_types.voidptr(numba_types.int64), generated
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def guarded(typing_context, function, arguments):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         """What the function returns, or -1 for an exception, which would otherwise be printed, under the GIL."""
         call = function.get_call_type(typing_context, tuple(arguments), {})

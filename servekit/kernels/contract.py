@@ -23,6 +23,7 @@ from servekit.kernels.ports import ROWS, Array, KernelError, Port
 
 Declared = Mapping[str, tuple[str, tuple[int | str, ...]]]
 Per = Literal["row", "batch"]
+Option = bool | int | float | tuple[Any, ...] | list[Any] | Array | np.generic
 RAISED: Final = "the kernel raised an exception on this row"
 
 
@@ -55,11 +56,11 @@ class Kernel:
     def __repr__(self) -> str:
         return f"<kernel {self.name}>"
 
-    def __call__(self, *arrays: Any) -> None:
+    def __call__(self, *arrays: Array) -> None:
         """Runs the function as it is written, in Python, with the options that are bound."""
         self.py_func(*arrays, **self.options)
 
-    def bind(self, **options: Any) -> "Kernel":
+    def bind(self, **options: Option) -> "Kernel":
         """The same kernel with other constants."""
         return Kernel(self.py_func, self._declared, self._bound.bound(options))
 
@@ -85,7 +86,7 @@ class Kernel:
 
     @property
     def messages(self) -> list[str]:
-        """What a fault means; faults count from 1. A kernel of rows has one more text, for an exception nobody meant."""
+        """What a fault means, counted from 1; the last, of a kernel per row, is an exception that nobody meant."""
         return [*self.refusals, RAISED] if self.per == "row" else []
 
     def typed(self, given: Mapping[str, Port]) -> dict[str, Port]:
@@ -94,7 +95,9 @@ class Kernel:
         for name, expected in self.batch_inputs.items():
             if name not in given:
                 found = ", ".join(given) or "nothing"
-                raise KernelError(f"kernel '{self.name}': input '{name}' is missing, found {found}; name it in the step")
+                raise KernelError(
+                    f"kernel '{self.name}': input '{name}' is missing, found {found}; name it in the step"
+                )
             self._unify(expected, given[name], known)
         return {
             name: port._replace(shape=tuple(ports.substituted(axis, known) for axis in port.shape))
@@ -119,7 +122,7 @@ class Kernel:
         }
 
     def run(self, **arrays: Array) -> Ran:
-        """Runs plain Python on a batch, in arrays of its own; what a row is refused with does not reach its neighbours."""
+        """Runs plain Python on a batch, in arrays of its own; a row that is refused does not harm its neighbours."""
         known = self.sizes(arrays)
         outputs = _made(self.batch_outputs, known)
         scratch = list(_made(self.scratch, known).values())
@@ -143,7 +146,7 @@ class Kernel:
 
         known = self.sizes(arrays)
         # Buffers of a lane hold what the last batch left: a kernel that fills too little is to be noticed.
-        outputs = _made(self.batch_outputs, known, filled_with=0xA5)
+        outputs = _made(self.batch_outputs, known, filled_with=0x4B)
         call = Call(self, arrays, outputs, known)
         if not call.run():
             raise KernelError(f"kernel '{self.name}' failed as a whole: it raised an exception")
@@ -152,7 +155,9 @@ class Kernel:
     def sizes(self, arrays: Mapping[str, Array]) -> dict[str, int]:
         """What the symbols stand for in these arrays."""
         if missing := [name for name in self.inputs if name not in arrays]:
-            raise KernelError(f"kernel '{self.name}': input '{missing[0]}' is missing, it takes {', '.join(self.inputs)}")
+            raise KernelError(
+                f"kernel '{self.name}': input '{missing[0]}' is missing, it takes {', '.join(self.inputs)}"
+            )
         try:
             return ports.sizes(self.batch_inputs, arrays)
         except KernelError as error:
@@ -181,22 +186,24 @@ class Kernel:
         if self.per == "batch":
             for port in (*self.inputs.values(), *self.outputs.values()):
                 if port.shape[:1] != (ROWS,):
-                    raise KernelError(f"kernel '{self.name}': '{port.name}' is {port}; of a batch the first axis is 'rows'")
+                    raise KernelError(
+                        f"kernel '{self.name}': '{port.name}' is {port}; of a batch the first axis is 'rows'"
+                    )
         elif any(not port.shape for port in self.outputs.values()):
             raise KernelError(f"kernel '{self.name}': an output of a row needs an axis to be written to; write (1,)")
         for port in (*self.inputs.values(), *self.outputs.values(), *self.scratch.values()):
             if unknown := set().union(*map(ports.symbols, port.shape)) - known:
                 raise KernelError(
-                    f"kernel '{self.name}': '{port.name}' is {port}, and '{min(unknown)}' is neither an axis of an input "
-                    "nor an option"
+                    f"kernel '{self.name}': '{port.name}' is {port}, and '{min(unknown)}' is neither an axis of an "
+                    "input nor an option"
                 )
 
     def _unify(self, expected: Port, found: Port, known: dict[str, int | str]) -> None:
         fits = found.dtype == expected.dtype and len(found.shape) == len(expected.shape)
-        for wanted, axis in zip(expected.shape, found.shape, strict=False):
-            if isinstance(wanted, str):
-                wanted = known.setdefault(wanted, axis) if wanted.isidentifier() else ports.substituted(wanted, known)
-            fits = fits and wanted == axis
+        for declared, axis in zip(expected.shape, found.shape, strict=False):
+            if isinstance(declared, str) and declared.isidentifier():
+                known.setdefault(declared, axis)
+            fits = fits and ports.substituted(declared, known) == axis
         if not fits:
             shown = expected._replace(shape=tuple(ports.substituted(axis, known) for axis in expected.shape))
             raise KernelError(f"kernel '{self.name}': input '{expected.name}' is {found}, expected {shown}")
@@ -227,21 +234,24 @@ def kernel(
     """Makes a kernel of a function that takes inputs, outputs and scratch arrays in this order, and options by keyword.
 
     Per batch, the first axis of each tensor is `"rows"`, and the function sees all of them. Per row, shapes leave that
-    axis out, and the function sees one row, which it may refuse by `raise ValueError("constant text")`. An axis is a size,
-    a symbol, or arithmetic on symbols and whole-number options; `name_count` is how many values the option `name` has.
+    axis out, and the function sees one row, which it may refuse by `raise ValueError("constant text")`. An axis is a
+    size, a symbol, or arithmetic on symbols and whole-number options; `name_count` is how many values the option
+    `name` has.
     """
 
     def decorated(function: Callable[..., None]) -> Kernel:
         name = function.__name__
-        found = (ports.declared(name, one) for one in (inputs, outputs, scratch or {}))
-        declaration = Declaration(*found, per, fastmath)
+        taking, filling, using = (ports.declared(name, one) for one in (inputs, outputs, scratch or {}))
+        declaration = Declaration(taking, filling, using, per, fastmath)
         if not inputs or not outputs:
             raise KernelError(f"kernel '{name}' has no {'outputs' if inputs else 'inputs'}; declare one")
         kinds = inspect.signature(function).parameters.values()
         taken = [one.name for one in kinds if one.kind is not one.KEYWORD_ONLY]
         wanted = [*inputs, *outputs, *(scratch or {})]
         if taken != wanted:
-            raise KernelError(f"kernel '{name}' takes {', '.join(taken) or 'nothing'}, declared are {', '.join(wanted)}")
+            raise KernelError(
+                f"kernel '{name}' takes {', '.join(taken) or 'nothing'}, declared are {', '.join(wanted)}"
+            )
         return Kernel(function, declaration, Options.of(name, function))
 
     return decorated

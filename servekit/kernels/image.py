@@ -7,6 +7,7 @@ from servekit.kernels.options import derived
 from servekit.kernels.ports import Array
 
 
+@derived
 def _permutation(channels: tuple[int, ...]) -> tuple[int, ...]:
     if sorted(channels) != list(range(len(channels))):
         raise ValueError(f"channels {channels} do not name each channel once; (2, 1, 0) is BGR from RGB")
@@ -17,17 +18,17 @@ def _permutation(channels: tuple[int, ...]) -> tuple[int, ...]:
     inputs={"image": ("uint8", ("rows", "height", "width", "channels_count"))},
     outputs={"pixels": ("float32", ("rows", "channels_count", "height", "width"))},
 )
-def normalise(
+def normalise(  # noqa: PLR0913 - images come in that many ways
     image: Array,
     pixels: Array,
     *,
     scale: float = 1 / 255,
     mean: tuple[float, ...] = (0.0, 0.0, 0.0),
     std: tuple[float, ...] = (1.0, 1.0, 1.0),
-    channels: tuple[int, ...] = (0, 1, 2),
-    order: tuple[int, ...] = derived(_permutation),
+    channels: tuple[int, ...] = (0, 1, 2),  # noqa: ARG001 - the order is derived from it
+    order: tuple[int, ...] = _permutation,
 ) -> None:
-    """`(image * scale - mean) / std`, channels first, in one pass; `channels` says which input channel each plane is."""
+    """`(image * scale - mean) / std`, channels first, in one pass; `channels` says which channel each plane is."""
     rows, planes, height, width = pixels.shape
     for row in range(rows):
         for plane in range(planes):

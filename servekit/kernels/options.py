@@ -16,10 +16,10 @@ class Derived(NamedTuple):
 
 
 def derived(function: Callable[..., Any]) -> Any:  # noqa: ANN401 - it stands for what the function returns
-    """The default of a parameter that nobody sets: computed once, in plain Python, when the options are known.
+    """Decorates a function whose result is a constant: the default of an option that nobody sets.
 
-    A filter bank that depends on two options is one: `*, bands: int = 80, filters=derived(filter_bank)`, where
-    `filter_bank(bands)` may use all of NumPy and SciPy.
+    Computed once, in plain Python, when the options are known: with `*, bands: int = 80, filters=filter_bank`, the
+    function `filter_bank(bands)` may use all of NumPy and SciPy.
     """
     return Derived(function)
 

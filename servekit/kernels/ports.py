@@ -139,9 +139,9 @@ def _folded(node: ast.expr, known: Mapping[str, int | str]) -> int | ast.expr:
     if not isinstance(node, ast.BinOp):
         raise KernelError("an axis is arithmetic on sizes and symbols")
     left, right = _folded(node.left, known), _folded(node.right, known)
+    if right == 0 and isinstance(node.op, ast.FloorDiv):
+        raise KernelError(f"axis '{ast.unparse(node)}' divides by 0; give the option another value")
     if isinstance(left, int) and isinstance(right, int):
-        if right == 0 and isinstance(node.op, ast.FloorDiv):
-            raise KernelError(f"axis '{ast.unparse(node)}' divides by 0; give the option another value")
         return int(_OPERATIONS[type(node.op)](left, right))
     return ast.BinOp(_node(left), node.op, _node(right))
 
@@ -155,10 +155,14 @@ def _parsed(axis: str) -> ast.expr:
     try:
         tree = ast.parse(axis, mode="eval").body
     except SyntaxError:
-        raise KernelError(f"axis {axis!r} is neither a size nor a symbol; write 224, 'height' or 'height // 2'") from None
+        raise KernelError(
+            f"axis {axis!r} is neither a size nor a symbol; write 224, 'height' or 'height // 2'"
+        ) from None
     for node in ast.walk(tree):
         is_number = isinstance(node, ast.Constant) and type(node.value) is int
         is_operation = isinstance(node, ast.BinOp) and type(node.op) in _OPERATIONS
         if not (is_number or is_operation or isinstance(node, ast.Name | ast.operator | ast.expr_context)):
-            raise KernelError(f"axis {axis!r} holds more than names, whole numbers, + - * and //; compute it in an option")
+            raise KernelError(
+                f"axis {axis!r} holds more than names, whole numbers, + - * and //; compute it in an option"
+            )
     return tree

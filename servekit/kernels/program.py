@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from servekit import __version__
 from servekit.kernels import entry, source
 from servekit.kernels.ports import KernelError
 
@@ -61,7 +62,7 @@ class Program:
         lines = [
             f'"""Kernel {self.kernel.name}, written by servekit for Numba: ABI {ABI_VERSION}, {versions}.',
             "",
-            f"Python {platform.python_version()}, fastmath {self.kernel.fastmath}.",
+            f"Python {platform.python_version()}, servekit {__version__}, fastmath {self.kernel.fastmath}.",
             '"""',
         ]
         for section in self.sections:
@@ -79,9 +80,7 @@ class Program:
             first = min(stored & set(kernel.options))
             raise KernelError(f"kernel '{kernel.name}' assigns to its option '{first}'; give the value another name")
         outside = self._outside(kernel.py_func, tree)
-        refusing = source.Refusing(kernel.name, outside)
-        tree = refusing.rewritten(tree)
-        self.messages = refusing.messages
+        self.messages = source.refusing(kernel.name, tree, outside)
         return self._add(id(kernel), Section(name, ast.unparse(tree), kernel.options, {}), outside)
 
     def _add_helper(self, function: Callable[..., Any]) -> str:
@@ -95,7 +94,9 @@ class Program:
         outside = self._outside(plain, tree)
         defaults = plain.__defaults__ or ()
         tree.args.defaults = []
-        return self._add(id(plain), Section(name, ast.unparse(ast.fix_missing_locations(tree)), {}, {}, defaults), outside)
+        return self._add(
+            id(plain), Section(name, ast.unparse(ast.fix_missing_locations(tree)), {}, {}, defaults), outside
+        )
 
     def _named(self, name: str) -> str:
         """Not the name of any section so far, begun or ended."""
@@ -107,7 +108,9 @@ class Program:
 
     def _add(self, identity: int, section: Section, outside: Mapping[str, Any]) -> str:
         if identity in self._underway:
-            raise KernelError(f"kernel '{self.kernel.name}': '{section.name.rpartition('_')[0]}' calls itself; write a loop")
+            raise KernelError(
+                f"kernel '{self.kernel.name}': '{section.name.rpartition('_')[0]}' calls itself; write a loop"
+            )
         self._underway.append(identity)
         constants, calls = dict(section.constants), {}
         for name, value in outside.items():
@@ -120,8 +123,8 @@ class Program:
                     calls[name] = self._add_helper(value)
                 case "":
                     raise KernelError(
-                        f"kernel '{self.kernel.name}' uses '{name}', a {type(value).__name__}; numbers, tuples, arrays, "
-                        "functions, kernels, numpy and math are allowed"
+                        f"kernel '{self.kernel.name}' uses '{name}', a {type(value).__name__}; numbers, tuples, "
+                        "arrays, functions, kernels, numpy and math are allowed"
                     )
                 case _:
                     constants[name] = value

@@ -32,7 +32,8 @@ def cls_pool(tokens: Array, pooled: Array) -> None:
     """The vector of the first token."""
     if len(tokens) == 0:
         raise ValueError("there is no token")
-    pooled[:] = tokens[0]
+    for column in range(tokens.shape[1]):
+        pooled[column] = tokens[0, column]
 
 
 @kernel(

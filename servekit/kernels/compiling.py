@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from servekit.kernels import entry
+from servekit.kernels.intrinsics import intrinsics
 from servekit.kernels.ports import KernelError
 from servekit.kernels.program import Program
 
@@ -57,7 +58,6 @@ def _callback(program: Program, text: str, folder: Path) -> Any:  # noqa: ANN401
     """Compiles, or reads what an earlier process has compiled from the same text."""
     import numba
     import numpy as np
-    from numpy.lib.stride_tricks import as_strided
 
     path = _written(text, folder)
     module = f"servekit_kernel_{folder.name.rpartition('-')[2]}"
@@ -78,9 +78,8 @@ def _callback(program: Program, text: str, folder: Path) -> Any:  # noqa: ANN401
     names = {
         "__name__": module,
         "np": np,
-        "carray": numba.carray,
-        "as_strided": as_strided,
-        **_intrinsics(),
+        "expected": np.array(entry.expected(program.kernel), np.int64),
+        **intrinsics(),
         program.name: compiled_functions[program.name],
     }
     function = types.FunctionType(codes[entry.NAME], names, entry.NAME)
@@ -97,38 +96,6 @@ def _written(text: str, folder: Path) -> Path:
         beside.write_text(text)
         beside.replace(path)
     return path
-
-
-@cache
-def _intrinsics() -> dict[str, Any]:
-    """Two things that C can do and Python has no words for."""
-    from llvmlite import ir
-    from numba import types as numba_types
-    from numba.core import cgutils
-    from numba.extending import intrinsic
-
-    @intrinsic
-    def pointer(typing_context, address):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
-        def generated(context, builder, signature, values):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
-            return builder.inttoptr(values[0], cgutils.voidptr_t)
-
-        return numba_types.voidptr(numba_types.int64), generated
-
-    @intrinsic
-    def guarded(typing_context, function, arguments):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        """What the function returns, or -1 for an exception, which would otherwise be printed, under the GIL."""
-        call = function.get_call_type(typing_context, tuple(arguments), {})
-
-        def generated(context, builder, signature, values):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
-            result = function.dispatcher.overloads[tuple(call.args)]
-            context.active_code_library.add_linking_library(result.library)
-            unpacked = cgutils.unpack_tuple(builder, values[1], len(arguments))
-            status, value = context.call_internal_no_propagate(builder, result.fndesc, call, unpacked)
-            return builder.select(status.is_ok, value, ir.Constant(ir.IntType(64), -1))
-
-        return numba_types.int64(function, arguments), generated
-
-    return {"pointer": pointer, "guarded": guarded}
 
 
 def _reason(error: Exception) -> str:

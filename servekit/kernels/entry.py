@@ -8,15 +8,12 @@ import ast
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+from servekit.kernels.intrinsics import AXES, CALL_FIELDS, DATA, DIMS, IS_ANY, IS_ROWS, IS_SAME, TENSOR_FIELDS
 from servekit.kernels.ports import ROWS, Port, symbols
 
 if TYPE_CHECKING:
     from servekit.kernels.contract import Kernel
 
-# Indices of 8-byte fields; `servekit/guide/kernel-abi.md` has the table.
-TENSOR_FIELDS: Final = 19
-CALL_FIELDS: Final = 7
-DATA, DTYPE, RANK, DIMS, STRIDES = 0, 1, 2, 3, 11
 SCRATCH_ALIGNMENT: Final = 64
 NAME: Final = "entry"
 
@@ -24,56 +21,79 @@ NAME: Final = "entry"
 def text(kernel: "Kernel", function: str) -> str:
     """Source of the function `entry`, which calls the compiled `function`."""
     inputs, outputs = list(kernel.batch_inputs.values()), list(kernel.batch_outputs.values())
-    known = {ROWS}
     lines = [
+        f"# expected is {expected(kernel)}",
         f"def {NAME}(call):",
         f"    head = carray(call, {CALL_FIELDS})",
         f"    if head[1] != {len(inputs)} or head[2] != {len(outputs)}:",
         "        return 0",
         "    rows = head[3]",
         f"    views = carray(pointer(head[0]), ({len(inputs) + len(outputs)}, {TENSOR_FIELDS}), np.int64)",
+        "    if not fits(views, rows, expected):",
+        "        return 0",
     ]
+    lines += _indented(_sizes(kernel))
     for index, port in enumerate(inputs):
-        lines += _indented([*_checks(index, port, known), *_input(index, port)])
+        lines += _indented(_input(index, port))
     for index, port in enumerate(outputs, len(inputs)):
-        lines += _indented([*_checks(index, port, known), *_output(index, port)])
+        lines += _indented(_output(index, port))
     lines += _indented(_scratch(list(kernel.scratch.values())))
     lines += _indented(_calls(kernel, function))
     return "\n".join(lines)
 
 
-def _checks(index: int, port: Port, known: set[str]) -> Iterable[str]:
-    wrong = [f"views[{index}, {DTYPE}] != {port.element.onnx}", f"views[{index}, {RANK}] != {len(port.shape)}"]
-    yield f"if {' or '.join(wrong)}:"
-    yield "    return 0"
-    for axis, length in enumerate(port.shape):
-        if isinstance(length, str) and length.isidentifier() and length not in known:
-            known.add(length)
-            yield f"{_sized(length)} = views[{index}, {DIMS + axis}]"
-        else:
-            yield f"if views[{index}, {DIMS + axis}] != max({_sized(length)}, 0):"
-            yield "    return 0"
+def expected(kernel: "Kernel") -> list[list[int]]:
+    """A row a view: the type, the rank, and what each axis has to be; arithmetic is looked at by the entry itself."""
+    table, seen = [], {ROWS: IS_ROWS}
+    for index, port in enumerate([*kernel.batch_inputs.values(), *kernel.batch_outputs.values()]):
+        axes = [IS_ANY] * AXES
+        for place, axis in enumerate(port.shape):
+            if isinstance(axis, int):
+                axes[place] = axis
+            elif axis.isidentifier():
+                axes[place] = seen.get(axis, IS_ANY)
+                seen.setdefault(axis, IS_SAME - (index * AXES + place))
+        table.append([port.element.onnx, len(port.shape), *axes])
+    return table
+
+
+def _sizes(kernel: "Kernel") -> Iterable[str]:
+    """Symbols that arithmetic needs, and the axes that are arithmetic."""
+    ports = [*kernel.batch_inputs.values(), *kernel.batch_outputs.values()]
+    computed = [axis for port in ports for axis in port.shape if isinstance(axis, str) and not axis.isidentifier()]
+    needed = set().union(
+        *map(symbols, computed), *(symbols(axis) for one in kernel.scratch.values() for axis in one.shape)
+    )
+    for index, port in enumerate(ports):
+        for place, axis in enumerate(port.shape):
+            if axis in needed - {ROWS}:
+                needed -= {str(axis)}
+                yield f"size_{axis} = views[{index}, {DIMS + place}]"
+    for index, port in enumerate(ports):
+        for place, axis in enumerate(port.shape):
+            if axis in computed:
+                yield f"if views[{index}, {DIMS + place}] != max({_sized(axis)}, 0):"
+                yield "    return 0"
 
 
 def _input(index: int, port: Port) -> Iterable[str]:
     """A view of contiguous values; a copy of others, since loops over known strides are several times as fast."""
-    axes, dtype = range(len(port.shape)), f"np.{port.element.numpy.name}"
-    stride, contiguous = str(port.element.numpy.itemsize), []
-    for axis in reversed(axes):
-        contiguous.append(f"views[{index}, {STRIDES + axis}] == {stride}")
-        stride += f" * views[{index}, {DIMS + axis}]"
-    dims = _tuple(f"views[{index}, {DIMS + axis}]" for axis in axes)
-    strides = _tuple(f"views[{index}, {STRIDES + axis}]" for axis in axes)
-    yield f"if {' and '.join(contiguous)}:"
+    dims = _dims(index, port)
+    dtype, item_bytes = f"np.{port.element.numpy.name}", port.element.numpy.itemsize
+    yield f"if contiguous(views, {index}, {item_bytes}):"
     yield f"    array_{port.name} = carray(pointer(views[{index}, {DATA}]), {dims}, {dtype})"
     yield "else:"
-    yield f"    first_{port.name} = carray(pointer(views[{index}, {DATA}]), (1,), {dtype})"
-    yield f"    array_{port.name} = as_strided(first_{port.name}, {dims}, {strides}).copy()"
+    yield f"    array_{port.name} = np.empty({dims}, {dtype})"
+    yield f"    gather(views, {index}, {item_bytes}, array_{port.name}.ctypes.data)"
 
 
 def _output(index: int, port: Port) -> Iterable[str]:
-    dims = _tuple(f"views[{index}, {DIMS + axis}]" for axis in range(len(port.shape)))
+    dims = _dims(index, port)
     yield f"array_{port.name} = carray(pointer(views[{index}, {DATA}]), {dims}, np.{port.element.numpy.name})"
+
+
+def _dims(index: int, port: Port) -> str:
+    return _tuple(f"views[{index}, {DIMS + axis}]" for axis in range(len(port.shape)))
 
 
 def _scratch(ports: list[Port]) -> Iterable[str]:

@@ -29,15 +29,16 @@ def normalise(  # noqa: PLR0913 - images come in that many ways
     order: tuple[int, ...] = _permutation,
 ) -> None:
     """`(image * scale - mean) / std`, channels first, in one pass; `channels` says which channel each plane is."""
-    rows, planes, height, width = pixels.shape
-    for row in range(rows):
+    planes = len(order)
+    for row in range(image.shape[0]):
+        # One index instead of two: only then does the compiler work on many pixels at a time.
+        values = image[row].reshape(-1)
         for plane in range(planes):
-            source = order[plane]
+            target, source = pixels[row, plane].reshape(-1), order[plane]
             factor = np.float32(scale / std[plane])
             offset = np.float32(-mean[plane] / std[plane])
-            for y in range(height):
-                for x in range(width):
-                    pixels[row, plane, y, x] = image[row, y, x, source] * factor + offset
+            for pixel in range(len(target)):
+                target[pixel] = values[pixel * planes + source] * factor + offset
 
 
 @kernel(

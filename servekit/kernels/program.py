@@ -6,12 +6,13 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from servekit import __version__
-from servekit.kernels import entry, source
+from servekit.kernels import entry, intrinsics, source
 from servekit.kernels.ports import KernelError
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Program:
         lines = [
             f'"""Kernel {self.kernel.name}, written by servekit for Numba: ABI {ABI_VERSION}, {versions}.',
             "",
+            f"Entry {hashlib.sha256(Path(intrinsics.__file__).read_bytes()).hexdigest()}.",
             f"Python {platform.python_version()}, servekit {__version__}, fastmath {self.kernel.fastmath}.",
             '"""',
         ]

@@ -42,6 +42,17 @@ def bounded(values, result):
     checked(values, result)
 
 
+@kernel(
+    inputs={"age": ("float32", ()), "name": ("int64", ())},
+    outputs={"both": ("float32", (2,))},
+    per="row",
+)
+def paired(age, name, both):
+    """Of inputs without axes, a row is a number."""
+    both[0] = age
+    both[1] = name * 2
+
+
 def explode(value):
     if value > 5:
         raise RuntimeError("nobody meant this")

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from servekit.kernels import compiling
+from servekit.kernels import audio, compiling
 from servekit.kernels.calling import Call, Frame, Tensor
 from servekit.kernels.contract import RAISED
 from servekit.kernels.program import Program
-from tests.unit.kernels.samples import bounded, checked, doubled, explosive, explosive_batch, summed
+from tests.unit.kernels.samples import bounded, checked, doubled, explosive, explosive_batch, paired, summed
 
 ROOT = Path(__file__).parents[3]
 VALUES = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -65,6 +65,32 @@ def test_an_exception_of_a_whole_batch_fails_the_call_and_prints_nothing(capfd):
     call = Call(explosive_batch, {"values": VALUES + 6}, {"result": VALUES.copy()}, {"rows": 3, "columns": 4})
     assert call.run() is False
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kernel", [checked, explosive, explosive_batch], ids=lambda one: one.name)
+def test_a_kernel_needs_no_interpreter_not_even_to_fail(kernel):
+    call = Call(kernel, {"values": VALUES + 6}, {"result": VALUES.copy()}, {"rows": 3, "columns": 4})
+    # A thread that Python does not know runs the kernel, while this one keeps the GIL and waits for it.
+    holding = ctypes.PyDLL(None)
+    thread, ended = ctypes.c_ulong(), ctypes.c_void_p()
+    address = ctypes.c_void_p(kernel.compiled().address)
+    assert holding.pthread_create(ctypes.byref(thread), None, address, ctypes.byref(call.frame)) == 0
+    assert holding.pthread_join(thread, ctypes.byref(ended)) == 0
+    assert bool(ended.value) is (kernel is not explosive_batch)
+    assert call.faults.tolist() == ([1, 1, 1] if kernel is explosive else [0, 0, 0])
+
+
+def test_of_inputs_without_axes_a_row_is_a_number():
+    ages, names = np.array([1.5, 2.5], np.float32), np.array([3, 4])
+    for ran in (paired.run(age=ages, name=names), paired.run_compiled(age=ages, name=names)):
+        assert ran.outputs["both"].tolist() == [[1.5, 6], [2.5, 8]]
+
+
+def test_an_output_whose_size_is_arithmetic_is_compared_too():
+    call = call_of(audio.frames, sound=np.zeros((2, 900), np.float32))
+    assert call.run() is True
+    call.frame.tensors[1].dims[1] += 1
+    assert call.run() is False
 
 
 def test_scratch_constants_and_bools_are_what_the_function_sees():

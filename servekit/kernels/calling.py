@@ -60,7 +60,8 @@ class Call:
         views = [Tensor.of(array, port) for array, port in zip(self._arrays, ports.values(), strict=True)]
         self._views = (Tensor * len(views))(*views)
         scratch_bytes = sum(_scratch_bytes(port, sizes) for port in kernel.scratch.values())
-        self._scratch = np.empty(scratch_bytes + SCRATCH_ALIGNMENT, np.uint8)
+        # As of a lane: what the last kernel left.
+        self._scratch = np.full(scratch_bytes + SCRATCH_ALIGNMENT, 0x4B, np.uint8)
         aligned = -self._scratch.ctypes.data % SCRATCH_ALIGNMENT + self._scratch.ctypes.data
         self.frame = Frame(
             self._views,

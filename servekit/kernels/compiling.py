@@ -1,5 +1,6 @@
 """Compiles a program with Numba, once a source: the result lies in a cache folder, where the next process finds it."""
 
+import atexit
 import hashlib
 import os
 import pickle
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import types
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,8 +25,6 @@ _DAMAGED: Final = (EOFError, pickle.UnpicklingError, AttributeError, ImportError
 
 def compiled(program: Program) -> Any:  # noqa: ANN401 - Numba has no types
     """The C callback, whose `address` is valid for as long as somebody holds it."""
-    from numba.core.errors import NumbaError
-
     text = program.text()
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     folder = cache_folder() / f"{program.kernel.name}-{key}"
@@ -34,24 +34,27 @@ def compiled(program: Program) -> Any:  # noqa: ANN401 - Numba has no types
         except _DAMAGED:
             shutil.rmtree(folder, ignore_errors=True)
             return _callback(program, text, folder)
-    except NumbaError as error:
+    except Exception as error:
         raise KernelError(f"kernel '{program.kernel.name}' cannot be compiled: {_reason(error)}") from error
 
 
 @cache
 def cache_folder() -> Path:
     """Where compiled kernels lie: code that is run as ours, so nobody else may write there."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    folder = Path(home) / "servekit" / "kernels"
     try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+        folder = Path(home) / "servekit" / "kernels"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.stat()
         is_ours = found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
         if is_ours and os.access(folder, os.W_OK):
             return folder
-    except OSError:
+    except (OSError, RuntimeError):
+        # A container may have no home, or none that can be written to.
         pass
-    return Path(tempfile.mkdtemp(prefix="servekit-kernels-"))
+    folder = Path(tempfile.mkdtemp(prefix="servekit-kernels-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _callback(program: Program, text: str, folder: Path) -> Any:  # noqa: ANN401 - Numba has no types
@@ -99,6 +102,13 @@ def _written(text: str, folder: Path) -> Path:
 
 
 def _reason(error: Exception) -> str:
-    """The first lines of Numba's own, which are about the kernel; what follows is about Numba."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "; ".join(lines[1:4] if lines[0].startswith("Failed in") else lines[:3])
+    """Of Numba's own text, which is long and mostly about Numba: what it cannot do, and where."""
+    innermost = str(error).rpartition("(step:")[2].partition("raised from ")[0]
+    lines = [line.strip() for line in innermost.splitlines() if line.strip()]
+    told = lines[1:] if "(step:" in str(error) else [str(error).partition("\n")[0]]
+    if not told:
+        return type(error).__name__
+    reason = f"{told[0]} {told[1].removeprefix('>>> ')}" if told[0].endswith("signature:") else told[0]
+    # The line of the source that it underlines.
+    places = [line for line, below in pairwise(told) if set(below) == {"^"}]
+    return f"{reason}, in: {places[0]}" if places else reason

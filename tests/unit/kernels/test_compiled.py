@@ -173,5 +173,10 @@ def test_a_cache_that_others_may_write_to_is_not_used(tmp_path, monkeypatch):
         shared.chmod(mode)
         found = compiling.cache_folder.__wrapped__()
         assert (found == shared) is is_used
-        if not is_used:
-            found.rmdir()
+        assert found.stat().st_mode & 0o777 == (0o700 if not is_used else mode)
+
+
+def test_without_a_home_kernels_are_compiled_for_this_process_alone(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert compiling.cache_folder.__wrapped__().is_dir()

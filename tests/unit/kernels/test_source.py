@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from servekit.kernels import KernelError, kernel
@@ -116,6 +117,18 @@ def untyped(values, result):
     result[0] = "text"
 
 
-def test_what_numba_cannot_compile_is_told_without_a_traceback():
-    with pytest.raises(KernelError, match="kernel 'untyped' cannot be compiled: "):
-        row(untyped).compiled()
+def beyond_numba(values, result):
+    result[0] = np.fft.fft(values)[0].real
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (untyped, r"kernel 'untyped' cannot be compiled: .*setitem\(array\(float32.*, in: result\[0\] = 'text'"),
+        (beyond_numba, "cannot be compiled: Unknown attribute 'fft' of type .*, in: .*fft"),
+    ],
+)
+def test_what_numba_cannot_compile_is_told_in_a_line(function, text):
+    with pytest.raises(KernelError, match=text) as caught:
+        row(function).compiled()
+    assert "\n" not in str(caught.value)

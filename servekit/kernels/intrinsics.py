@@ -63,17 +63,22 @@ def _gather(pointer: Any) -> Any:  # noqa: ANN401 - Numba has no types
 
     def gather(views: Array, index: int, item_bytes: int, target: int) -> None:
         """Copies the values to where they lie one behind the other."""
-        count = 1
-        for axis in range(views[index, RANK]):
-            count *= views[index, DIMS + axis]
-        for number in range(count):
-            source, rest = views[index, DATA], number
-            for axis in range(views[index, RANK] - 1, -1, -1):
+        # The last axes often lie so already: each block of them is copied whole.
+        block_bytes, outer = item_bytes, views[index, RANK]
+        while outer > 0 and views[index, STRIDES + outer - 1] == block_bytes:
+            outer -= 1
+            block_bytes *= views[index, DIMS + outer]
+        blocks = 1
+        for axis in range(outer):
+            blocks *= views[index, DIMS + axis]
+        for block in range(blocks):
+            source, rest = views[index, DATA], block
+            for axis in range(outer - 1, -1, -1):
                 source += rest % views[index, DIMS + axis] * views[index, STRIDES + axis]
                 rest //= views[index, DIMS + axis]
-            read = carray(pointer(source), item_bytes, uint8)
-            written = carray(pointer(target + number * item_bytes), item_bytes, uint8)
-            for byte in range(item_bytes):
+            read = carray(pointer(source), block_bytes, uint8)
+            written = carray(pointer(target + block * block_bytes), block_bytes, uint8)
+            for byte in range(block_bytes):
                 written[byte] = read[byte]
 
     return gather

@@ -3,7 +3,8 @@
 mod placement;
 
 use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::pixels::{U8, U8x3, U8x4};
+use fast_image_resize::{FilterType, PixelTrait, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use serde_json::Value;
 use servekit_core::{Datatype, Reason, Refusal, list};
 
@@ -92,6 +93,8 @@ impl Resize {
         )))
     }
 
+    /// Into a target of the placement's size. Only the types that an image may have are named: the resizer's own choice
+    /// among all of them is compiled for each, which takes most of a minute.
     fn scale(
         &self,
         source: &Source<'_>,
@@ -101,8 +104,24 @@ impl Resize {
     ) -> Result<(), Refusal> {
         let side = |side: u64| u32::try_from(side).map_err(internal);
         let (width, height) = (side(placement.width)?, side(placement.height)?);
-        let mut target = Image::from_slice_u8(width, height, target, source.image.pixel_type()).map_err(internal)?;
-        resizer.resize(&source.image, &mut target, &self.scaling).map_err(internal)
+        let image = &source.image;
+        let mut target = Image::from_slice_u8(width, height, target, image.pixel_type()).map_err(internal)?;
+        match source.channels {
+            1 => self.scale_typed::<U8>(image, resizer, &mut target),
+            3 => self.scale_typed::<U8x3>(image, resizer, &mut target),
+            _ => self.scale_typed::<U8x4>(image, resizer, &mut target),
+        }
+    }
+
+    fn scale_typed<Pixel: PixelTrait>(
+        &self,
+        source: &ImageRef<'_>,
+        resizer: &mut Resizer,
+        target: &mut Image<'_>,
+    ) -> Result<(), Refusal> {
+        let views = source.typed_image::<Pixel>().zip(target.typed_image_mut::<Pixel>());
+        let (source, mut target) = views.ok_or_else(|| internal("of another type"))?;
+        resizer.resize_typed(&source, &mut target, &self.scaling).map_err(internal)
     }
 
     /// The middle of a scaled picture, or a scaled picture amid the fill.

@@ -46,7 +46,7 @@ impl From<&str> for Dim {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StageLimits {
     /// Pixels of an image, as its header says and before anything is allocated for them, and pixels that resizing
-    /// would make. Decoding takes at most 10 bytes a pixel while it lasts.
+    /// would make. Decoding takes at most 16 bytes a pixel while it lasts, and usually 3.
     pub image_pixels_max: u64,
     /// Bytes of one text.
     pub text_bytes_max: u64,

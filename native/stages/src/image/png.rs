@@ -21,17 +21,32 @@ impl<'a> PngImage<'a> {
         let (width, height) = decoder.read_header_info().map_err(|error| damaged("PNG", &error))?.size();
         check_size(width.into(), height.into(), pixels_max)?;
         let reader = decoder.read_info().map_err(|error| damaged("PNG", &error))?;
-        let exif = reader.info().exif_metadata.as_deref();
         let header = Header {
             width,
             height,
             channels: reader.output_color_type().0.samples(),
-            orientation: exif.map_or_else(Orientation::default, Orientation::of_exif),
+            orientation: exif(bytes).map_or_else(Orientation::default, Orientation::of_exif),
         };
         Ok((header, Self { reader }))
     }
 
     pub(super) fn read(mut self, pixels: &mut [u8]) -> Result<(), Refusal> {
         self.reader.next_frame(pixels).map(|_| ()).map_err(|error| damaged("PNG", &error))
+    }
+}
+
+/// EXIF data may stand behind the pixels, where the reader would come too late.
+fn exif(bytes: &[u8]) -> Option<&[u8]> {
+    const MAGIC_BYTES: usize = 8;
+    const CHECKSUM_BYTES: usize = 4;
+    let mut rest = bytes.get(MAGIC_BYTES..)?;
+    loop {
+        let (length, behind) = rest.split_first_chunk::<4>()?;
+        let (kind, behind) = behind.split_first_chunk::<4>()?;
+        let (data, behind) = behind.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        if kind == b"eXIf" {
+            return Some(data);
+        }
+        rest = behind.get(CHECKSUM_BYTES..)?;
     }
 }

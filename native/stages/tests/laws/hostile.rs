@@ -48,7 +48,7 @@ fn a_file_that_is_cut_off_is_refused_or_still_whole() {
         let whole = file(&name);
         let image = stage.run(&[element(&whole)]).unwrap().remove(0);
         // Both ends by the byte, where headers and checksums are; in between a sample.
-        let is_tried = |length: &usize| *length < 128 || whole.len() - length < 128 || length % 7 == 0;
+        let is_tried = |length: &usize| *length < 128 || whole.len() - length < 128 || length.is_multiple_of(7);
         for length in (0..whole.len()).filter(is_tried) {
             match stage.run_into(&[View::from(&element(&whole[..length]))], &mut buffers) {
                 Ok(()) => {

@@ -65,6 +65,16 @@ fn a_picture_is_turned_as_its_camera_was_held() {
 }
 
 #[test]
+fn exif_data_behind_the_pixels_counts_too() {
+    let whole = file("turned6.png");
+    let at = |kind: &[u8]| whole.windows(4).position(|window| window == kind).unwrap() - 4;
+    let (exif, pixels, end) = (at(b"eXIf"), at(b"IDAT"), at(b"IEND"));
+    let moved = [&whole[..exif], &whole[pixels..end], &whole[exif..pixels], &whole[end..]].concat();
+    let image = stage("decode_image", &json!({})).run(&[element(&moved)]).unwrap().remove(0);
+    assert_eq!(image, decoded("turned6.png", &json!({})));
+}
+
+#[test]
 fn channels_come_in_the_order_asked_for() {
     let rgb = decoded("baseline.jpg", &json!({}));
     let bgr = decoded("baseline.jpg", &json!({"mode": "bgr"}));

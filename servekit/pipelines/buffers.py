@@ -20,29 +20,30 @@ def slots(values: Sequence[Value], calls: Sequence[Use], kept: Collection[int]) 
     What rows bring is there before the first call. A call's outputs never lie where its inputs do, and a value that
     nobody reads has a buffer as long as the call that writes it.
     """
-    last = _last_uses(calls, kept)
-    gathered = [number for number in sorted(last) if values[number].place == "row"]
+    last = _last_uses(calls) | {number: len(calls) + 1 for number in kept if values[number].place == "batch"}
+    gathered = tuple(number for number in sorted(last) if values[number].place == "row")
     assigned: dict[int, int] = {}
     free: dict[int, tuple[str, Shape]] = {}
-    for time, begun in enumerate([gathered, *(list(call.outputs) for call in calls)]):
+    count = 0
+    for time, begun in enumerate([gathered, *(call.outputs for call in calls)]):
         for number in begun:
-            kind = (values[number].dtype, values[number].shape)
             # Memory of just this size first: a buffer grows to the largest value that it ever holds.
-            alike = [slot for slot, held in free.items() if held == kind]
-            slot = min(alike or free or [len(set(assigned.values()))])
+            alike = [slot for slot, held in free.items() if held == _size(values[number])]
+            slot = min(alike or free or [count])
+            count = max(count, slot + 1)
             free.pop(slot, None)
             assigned[number] = slot
-        ended = [number for number in assigned if last.get(number, _written(number, calls)) == time]
-        for number in ended:
-            free[assigned[number]] = (values[number].dtype, values[number].shape)
+        free |= {assigned[number]: _size(values[number]) for number in assigned if last[number] == time}
     return assigned
 
 
-def _last_uses(calls: Sequence[Use], kept: Collection[int]) -> dict[int, int]:
+def _size(value: Value) -> tuple[str, Shape]:
+    return value.dtype, value.shape
+
+
+def _last_uses(calls: Sequence[Use]) -> dict[int, int]:
     """The call, counted from 1, after which a value is not needed any more."""
-    last = {number: time for time, call in enumerate(calls, 1) for number in call.inputs}
-    return {**last, **dict.fromkeys(kept, len(calls) + 1)}
-
-
-def _written(number: int, calls: Sequence[Use]) -> int:
-    return next(time for time, call in enumerate(calls, 1) if number in call.outputs)
+    last: dict[int, int] = {}
+    for time, call in enumerate(calls, 1):
+        last |= dict.fromkeys((*call.inputs, *call.outputs), time)
+    return last

@@ -13,7 +13,7 @@ from servekit.pipelines.contracts import ModelContract, ModelTensor, Shape
 from servekit.pipelines.faults import PipelineError, meant
 from servekit.pipelines.finding import Kernels, is_kernel
 from servekit.pipelines.plan import BatchCall, KernelCall, ModelCall, Place, Plan, StageCall, Value
-from servekit.pipelines.schema import TEXTS, MainModel, Pipeline, Step
+from servekit.pipelines.schema import TEXTS, MainModel, Pipeline, Sent, Step
 from servekit.pipelines.stages import NATIVE, StageKind
 
 STAGES_MAX: Final = 32
@@ -111,15 +111,13 @@ class _Planner:
         return found
 
     def _inputs(self, main: ModelContract | None) -> dict[str, Value]:
-        sent: dict[str, tuple[str, Shape]] = {
-            name: (one.dtype, one.shape) for name, one in self._pipeline.inputs.items()
-        }
+        sent = self._pipeline.inputs
         if not sent and main is not None:
-            sent = {tensor.name: (tensor.dtype, tensor.shape) for tensor in main.inputs if not tensor.optional}
+            sent = {tensor.name: Sent(tensor.dtype, tensor.shape) for tensor in main.inputs if not tensor.optional}
         if not sent:
             raise PipelineError("it has no inputs; say what clients send, such as inputs: {image: bytes}")
-        for _, shape in sent.values():
-            self._symbols |= {axis for axis in shape if isinstance(axis, str)}
+        for one in sent.values():
+            self._symbols |= {axis for axis in one.shape if isinstance(axis, str)}
         found = {name: self._value(Port(name, *one), "row", "inputs") for name, one in sent.items()}
         self._newest = tuple(found.values())
         return found
@@ -131,9 +129,10 @@ class _Planner:
     def _slots(self, outputs: Mapping[str, int]) -> dict[int, int]:
         calls = []
         for call in self._batch:
-            is_model = isinstance(call, ModelCall)
-            taken, given = (call.inputs.values(), call.outputs.values()) if is_model else (call.inputs, call.outputs)
-            calls.append(Use(tuple(taken), tuple(given)))
+            if isinstance(call, ModelCall):
+                calls.append(Use(tuple(call.inputs.values()), tuple(call.outputs.values())))
+            else:
+                calls.append(Use(call.inputs, call.outputs))
         return slots(self._values, calls, outputs.values())
 
     # Steps -----------------------------------------------------------------------------------------------------------
@@ -149,8 +148,8 @@ class _Planner:
     def _stage(self, where: str, step: Step) -> None:
         kind = self._amid.stages.get(step.name)
         if kind is None:
-            known = [*self._amid.stages, *matching.kernels_alike(step.name)]
-            raise PipelineError(f"{where}: no stage is called so; {meant(step.name, known)}")
+            names = [*self._amid.stages, *matching.kernels_alike(step.name)]
+            raise PipelineError(f"{where}: no stage is called so; {meant(step.name, names)}")
         self._check_place(where)
         try:
             expected = kind.checked(step.options)

@@ -57,9 +57,7 @@ class ModelContract:
 
     @staticmethod
     def of(described: Mapping[str, Any]) -> "ModelContract":
-        """From metadata: `datatype` FP32, `shape` [-1, 3, "height", -1]. What has no axes has no rows, and is left out
-        unless the model needs it.
-        """
+        """From metadata: `datatype` FP32, `shape` [-1, 3, "height", -1]; what has no axes cannot be reached by rows."""
         name = described["name"]
         for tensor in described["inputs"]:
             if not tensor["shape"] and not tensor.get("optional"):

@@ -53,7 +53,9 @@ class _Batch:
         is_text = self.plan.values[number].dtype in {"bytes", "string"}
         gathered = np.zeros((len(values), *sizes), object if is_text else values[0].dtype)
         for index, value in enumerate(values):
-            gathered[(index, *map(slice, value.shape))] = self.rows[self.places[index]][number] if is_text else value
+            place: tuple[Any, ...] = (index, *map(slice, value.shape))
+            # As it was sent: NumPy's own texts lose zeros at their end.
+            gathered[place] = self.rows[self.places[index]][number] if is_text else value
         return gathered
 
 

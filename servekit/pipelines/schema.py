@@ -96,7 +96,13 @@ def _table_of(values: Callable[[object], Any], what: str) -> PlainValidator:
     def read(value: object) -> dict[str, Any]:
         if not isinstance(value, dict) or not value:
             raise ValueError(f"a table of {what} is allowed")
-        return {_name(name): values(entry) for name, entry in value.items()}
+        return {_name(name): named(name, entry) for name, entry in value.items()}
+
+    def named(name: str, entry: object) -> Any:  # noqa: ANN401 - what the values are
+        try:
+            return values(entry)
+        except ValueError as error:
+            raise ValueError(f"'{name}' is {entry!r:.64}, {error}") from None
 
     return PlainValidator(read)
 
@@ -118,23 +124,23 @@ def key(alias: str, description: str) -> Any:  # noqa: ANN401
 class MainModel(Frozen):
     """The model between before and after."""
 
-    name: Name | None = Field(None, description="a served model; without it the one of the folder")
+    name: Name | None = Field(default=None, description="a served model; without it the one of the folder")
     taken: Names = key("from", "values for its inputs, in order or by input; else values called like the inputs")
     given: Names = key("as", "names for its outputs, in order or by output; else the outputs' own")
-    shapes: Shapes = Field({}, description="axes of a row of outputs, where the model's file leaves them open")
+    shapes: Shapes = Field(default={}, description="axes of a row of outputs, where the model's file leaves them open")
 
 
 class Step(Frozen):
     """One step: a stage or kernel in `use`, or another `model`."""
 
-    use: Name | None = Field(None, description="a stage, a kernel such as image.normalise, or kernels.py:name")
-    model: Name | None = Field(None, description="a served model")
+    use: Name | None = Field(default=None, description="a stage, a kernel such as image.normalise, or kernels.py:name")
+    model: Name | None = Field(default=None, description="a served model")
     options: dict[Name, Any] = Field(
         default_factory=dict, validation_alias="with", description="options of a stage or kernel"
     )
     taken: Names = key("from", "values to take, in order or by port; else the first that the step before gave")
     given: Names = key("as", "names for what it gives, in order or by port; else the ports' own")
-    shapes: Shapes = Field({}, description="of a model, see there")
+    shapes: Shapes = Field(default={}, description="of a model, see there")
 
     @model_validator(mode="after")
     def _does_one_thing(self) -> "Step":
@@ -159,11 +165,11 @@ class Pipeline(Frozen):
     inputs: Annotated[dict[str, Sent], _table_of(_sent, "names and types")] = Field(
         default_factory=dict, description="what clients send; without it what the model takes"
     )
-    before: tuple[Step, ...] = Field((), description="steps before the model")
+    before: tuple[Step, ...] = Field(default=(), description="steps before the model")
     model: Annotated[MainModel, BeforeValidator(_named)] = Field(
         default_factory=MainModel, description="the model, or its name alone"
     )
-    after: tuple[Step, ...] = Field((), description="steps after the model")
+    after: tuple[Step, ...] = Field(default=(), description="steps after the model")
     outputs: Annotated[dict[str, str], PlainValidator(_outputs)] = Field(
         default_factory=dict, description="what clients get; without it what the last step gives"
     )

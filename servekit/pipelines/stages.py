@@ -74,8 +74,9 @@ def _is_colour(value: object) -> bool:
 
 
 def _are_categories(value: object) -> bool:
-    is_list = isinstance(value, list) and 0 < len(value) <= CATEGORIES_MAX
-    return is_list and all(isinstance(text, str) for text in value) and len(set(value)) == len(value)
+    if not isinstance(value, list) or not 0 < len(value) <= CATEGORIES_MAX:
+        return False
+    return all(isinstance(text, str) for text in value) and len(set(value)) == len(value)
 
 
 _FLAG: Final = Option("true or false", lambda value: isinstance(value, bool))

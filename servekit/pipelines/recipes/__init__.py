@@ -1,4 +1,4 @@
-"""Pipelines to begin with, one a file: copied beside a model as `model.yaml`, and changed to what it was trained with."""
+"""Pipelines to begin with, one a file: copied beside a model as `model.yaml`, and changed to fit it."""
 
 from pathlib import Path
 

@@ -180,21 +180,16 @@ class _Planner:
     def _kernel(self, where: str, step: Step) -> None:
         try:
             kernel = self._kernels.find(step.name).bind(**step.options)
-            taken = self._taken(where, list(kernel.inputs), step)
         except KernelError as error:
             raise PipelineError(f"{where}: {error}; correct it under with") from None
         except PipelineError as error:
-            text = str(error)
-            raise PipelineError(text if text.startswith(where) else f"{where}: {text}") from None
+            raise PipelineError(f"{where}: {error}") from None
+        taken = self._taken(where, list(kernel.inputs), step)
+        found = {port: value.batch_port for port, value in taken.items()}
         try:
-            outputs = kernel.typed({port: value.batch_port for port, value in taken.items()})
+            outputs = kernel.typed(found)
         except KernelError as error:
-            hints = (
-                matching.advice(kernel.batch_inputs[port], value.batch_port)
-                for port, value in taken.items()
-                if not matching.is_alike(kernel.batch_inputs[port], value.batch_port)
-            )
-            advice = next(hints, matching.ADVICE)
+            advice = matching.advice_of_several(kernel.batch_inputs, found)
             raise PipelineError(f"{where}: {error}; {advice}") from None
         rows = [port._replace(shape=port.shape[1:]) for port in outputs.values()]
         given = self._given(where, rows, "batch", step)

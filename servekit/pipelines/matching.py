@@ -9,6 +9,7 @@ from servekit.pipelines.faults import PipelineError, meant
 from servekit.pipelines.finding import built_in
 
 ADVICE: Final = "change the step, or what it takes by from"
+SYMBOLS: Final = "sizes with two names may differ, so give them one name in inputs or in the model's shapes"
 
 _BY_TYPES: Final = {
     ("bytes", "uint8"): "decode it first, by decode_image",
@@ -33,11 +34,25 @@ def unify(where: str, expected: Port, found: Port, known: dict[str, int | str]) 
         )
 
 
-def is_alike(expected: Port, found: Port) -> bool:
+def advice_of_several(expected: Mapping[str, Port], found: Mapping[str, Port]) -> str:
+    """The same for all inputs of a step, of which one does not fit."""
+    wrong = [name for name, port in found.items() if not _is_alike(expected[name], port)]
+    if wrong:
+        return advice(expected[wrong[0]], found[wrong[0]])
+    # Rows are a symbol of every batch.
+    opened = any(isinstance(axis, str) for port in found.values() for axis in port.shape[1:])
+    return SYMBOLS if opened else ADVICE
+
+
+def _is_alike(expected: Port, found: Port) -> bool:
     """Whether they would fit, whatever the symbols of the port stand for."""
-    pairs = zip(expected.shape, found.shape, strict=False)
-    is_shape = all(isinstance(declared, str) or declared == axis for declared, axis in pairs)
-    return expected.dtype == found.dtype and len(expected.shape) == len(found.shape) and is_shape
+    if expected.dtype != found.dtype or len(expected.shape) != len(found.shape):
+        return False
+    return not any(_differs(*axes) for axes in zip(expected.shape, found.shape, strict=True))
+
+
+def _differs(declared: int | str, axis: int | str) -> bool:
+    return isinstance(declared, int) and declared != axis
 
 
 def advice(expected: Port, found: Port) -> str:
@@ -45,11 +60,15 @@ def advice(expected: Port, found: Port) -> str:
     if expected.dtype != found.dtype:
         return _BY_TYPES.get((found.dtype, expected.dtype), ADVICE)
     if len(expected.shape) == len(found.shape):
-        pairs = zip(expected.shape, found.shape, strict=False)
-        opened = [axis for declared, axis in pairs if isinstance(declared, int) and isinstance(axis, str)]
+        wrong = [axis for declared, axis in zip(expected.shape, found.shape, strict=True) if _differs(declared, axis)]
+        opened = [axis for axis in wrong if isinstance(axis, str)]
+        if len(wrong) > len(opened):
+            return ADVICE
         if opened:
             step = "resize" if found.dtype == "uint8" else "the step that makes it, inputs or the model's shapes"
             return f"'{opened[0]}' is open here, fix its size by {step}"
+        if any(isinstance(axis, str) for axis in found.shape):
+            return SYMBOLS
     return ADVICE
 
 

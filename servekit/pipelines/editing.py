@@ -57,5 +57,11 @@ def load_or_keep(old: Loaded | None, path: Path, build: Build) -> Loaded:
 
 
 def built_amid(surroundings: Surroundings) -> Build:
-    """The usual way: read, then planned; kernels are compiled when the plan crosses."""
-    return lambda text, origin: planned(read(text, origin), surroundings)
+    """The usual way: read, planned, and compiled, which is the last thing that can go wrong."""
+
+    def build(text: bytes, origin: str) -> Plan:
+        plan = planned(read(text, origin), surroundings)
+        plan.compile()
+        return plan
+
+    return build

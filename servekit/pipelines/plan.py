@@ -1,13 +1,15 @@
 """A pipeline that has been checked: values with types, what makes each of them, and where it lies."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from servekit.kernels import Kernel
+from servekit.kernels import Kernel, KernelError
 from servekit.kernels.ports import ROWS, Port
 from servekit.pipelines.contracts import DATATYPES, Shape, metadata_shape
+from servekit.pipelines.faults import PipelineError
 
 VERSION: Final = 1
 
@@ -76,9 +78,10 @@ class KernelCall:
 
     def described(self) -> dict[str, Any]:
         """As the native side reads it; compiles the kernel."""
+        kernel = self.kernel.described()
         return {
             "step": self.step,
-            "kernel": self.kernel.described(),
+            "kernel": {**kernel, "options": _finite(kernel["options"])},
             "inputs": list(self.inputs),
             "outputs": list(self.outputs),
         }
@@ -134,6 +137,15 @@ class Plan:
         """Values that rows bring and the batch is gathered from."""
         return tuple(number for number in sorted(self.slots) if self.values[number].place == "row")
 
+    def compile(self) -> None:
+        """Compiles every kernel, which else happens when the plan crosses; an error names the step."""
+        for call in self.batch:
+            if isinstance(call, KernelCall):
+                try:
+                    call.kernel.compiled()
+                except KernelError as error:
+                    raise PipelineError(f"pipeline of '{self.name}': {call.step}: {error}") from None
+
     def contract(self) -> dict[str, Any]:
         """What clients see in place of the model's own contract."""
         inputs, outputs = (
@@ -181,3 +193,14 @@ class Plan:
         ports = [[self.values[number].port for number in numbers] for numbers in (inputs, outputs)]
         taken, given = (", ".join(f"{port.name} {port}" for port in some) for some in ports)
         return f"{place:5} {step}: {taken} → {given}"
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - what JSON holds
+    """What JSON cannot hold as the texts that the protocols have for it."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value

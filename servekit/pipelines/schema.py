@@ -1,5 +1,6 @@
 """A pipeline as it is written: what clients send, the steps before the model and after it, what they get."""
 
+import math
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Final, NamedTuple
@@ -38,6 +39,21 @@ def _names(value: object) -> tuple[str, ...] | dict[str, str]:
     if isinstance(value, dict):
         return {_name(port): _name(name) for port, name in value.items()}
     return tuple(_name(name) for name in (value if isinstance(value, list | tuple) else [value]))
+
+
+def _options(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("a table of options is allowed")
+    for name, option in value.items():
+        if not _is_option(option):
+            raise ValueError(f"'{name}' is {option!r:.64}, a finite number, a text, true, false or a list is allowed")
+    return {_name(name): option for name, option in value.items()}
+
+
+def _is_option(value: object) -> bool:
+    if isinstance(value, list):
+        return all(_is_option(item) for item in value)
+    return isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _outputs(value: object) -> dict[str, str]:
@@ -135,7 +151,7 @@ class Step(Frozen):
 
     use: Name | None = Field(default=None, description="a stage, a kernel such as image.normalise, or kernels.py:name")
     model: Name | None = Field(default=None, description="a served model")
-    options: dict[Name, Any] = Field(
+    options: Annotated[dict[str, Any], PlainValidator(_options)] = Field(
         default_factory=dict, validation_alias="with", description="options of a stage or kernel"
     )
     taken: Names = key("from", "values to take, in order or by port; else the first that the step before gave")

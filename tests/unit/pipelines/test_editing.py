@@ -1,5 +1,6 @@
 import pytest
 
+from servekit.kernels import Kernel, KernelError
 from servekit.pipelines import FILE_NAME, Surroundings, built_amid, changed, load_or_keep
 from servekit.pipelines.editing import digest
 from tests.unit.pipelines import samples
@@ -9,7 +10,13 @@ BETTER = "after: [{use: scores.sigmoid}]"
 
 
 @pytest.fixture
-def build():
+def build(monkeypatch):
+    def compiled(kernel):
+        if kernel.name == "argmax":
+            raise KernelError("kernel 'argmax' does not compile")
+
+    # Compilers have tests of their own, which take longer.
+    monkeypatch.setattr(Kernel, "compiled", compiled)
     return built_amid(Surroundings("own", {"own": samples.SCORER}))
 
 
@@ -31,6 +38,7 @@ def test_a_good_edit_takes_the_place_of_the_old_one(folder, build):
     ("broken", "reason"),
     [
         ("after: [{use: scores.softmx}]", "pipeline of 'own': after step 1 (scores.softmx): unknown; did you mean"),
+        ("after: [{use: scores.argmax}]", "pipeline of 'own': after step 1 (scores.argmax): kernel 'argmax' does not"),
         ("aftr: []", "model.yaml: unknown key 'aftr'; did you mean 'after'?"),
         ("after: [", "model.yaml:2: did not find expected node content"),
         ("\x00", "model.yaml: not YAML; correct it"),

@@ -1,4 +1,6 @@
 import json
+import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -70,6 +72,13 @@ def test_no_two_values_that_are_needed_at_once_share_a_buffer(name, contract):
         for other in found.slots:
             is_together = needed_from[one] <= needed_to[other] and needed_from[other] <= needed_to[one]
             assert one == other or not is_together or found.slots[one] != found.slots[other]
+
+
+def test_options_without_end_cross_as_texts(monkeypatch):
+    monkeypatch.setattr(Kernel, "compiled", lambda kernel: SimpleNamespace(address=4096))
+    call = plan("after: [{use: numbers.clip}]", samples.SCORER).batch[1]
+    wide = replace(call, kernel=call.kernel.bind(low=-math.inf, high=math.nan))
+    assert wide.described()["kernel"]["options"] == {"low": "-Infinity", "high": "NaN"}
 
 
 def test_a_plan_crosses_as_json(monkeypatch):

@@ -191,6 +191,12 @@ class _Planner:
         except KernelError as error:
             advice = matching.advice_of_several(kernel.batch_inputs, found)
             raise PipelineError(f"{where}: {error}; {advice}") from None
+        for port in outputs.values():
+            if any(isinstance(axis, int) and axis < 0 for axis in port.shape):
+                raise PipelineError(
+                    f"{where}: output '{port.name}' would be {port}, sizes from 0 are allowed; give an option or an "
+                    "input another size"
+                )
         rows = [port._replace(shape=port.shape[1:]) for port in outputs.values()]
         given = self._given(where, rows, "batch", step)
         numbers = tuple(value.number for value in taken.values())

@@ -1,13 +1,13 @@
 """The meaning of a plan, in plain Python: what native lanes are compared with. Nothing is served this way."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from servekit.kernels import ports
-from servekit.kernels.ports import ROWS, Array
+from servekit.kernels.ports import Array
 from servekit.pipelines.plan import KernelCall, ModelCall, Plan, StageCall
+from servekit.pipelines.schema import TEXTS
 
 Row = Mapping[str, Any]
 StageFunction = Callable[..., Sequence[Any]]
@@ -23,56 +23,49 @@ class Refused(NamedTuple):
 
 
 class _Batch:
-    """Rows that go on, and the values of the batch that they share."""
+    """Rows that go on together, and the values that they share."""
 
-    def __init__(self, plan: Plan, rows: Mapping[int, dict[int, Any]]) -> None:
-        self.plan = plan
-        self.rows = dict(rows)
+    def __init__(self, plan: Plan, rows: Mapping[int, Mapping[int, Any]]) -> None:
         self.places = list(rows)
         """Of the rows that are left, among those that were given."""
-        self.values = {number: self._gathered(number) for number in plan.gathered} if rows else {}
+        self.values = {
+            number: _stacked(plan.values[number].dtype, [row[number] for row in rows.values()])
+            for number in plan.gathered
+        }
 
-    def sizes(self, place: int) -> dict[str, int]:
-        """What symbols stand for in one row."""
-        known: dict[str, int] = {}
-        for number, value in self.rows[place].items():
-            shape = self.plan.values[number].shape
-            known |= {axis: size for axis, size in zip(shape, np.shape(value), strict=True) if isinstance(axis, str)}
-        return known
-
-    def without(self, places: Sequence[int]) -> None:
+    def without(self, places: Collection[int]) -> None:
         """Takes rows out."""
         left = [index for index, place in enumerate(self.places) if place not in places]
         self.values = {number: array[left] for number, array in self.values.items()}
         self.places = [self.places[index] for index in left]
 
-    def _gathered(self, number: int) -> Array:
-        """One array of all rows; shorter ones are padded with zeros, as the batcher pads."""
-        values = [np.asarray(self.rows[place][number]) for place in self.places]
-        sizes = [max(axis) for axis in zip(*(value.shape for value in values), strict=True)]
-        is_text = self.plan.values[number].dtype in {"bytes", "string"}
-        gathered = np.zeros((len(values), *sizes), object if is_text else values[0].dtype)
-        for index, value in enumerate(values):
-            place: tuple[Any, ...] = (index, *map(slice, value.shape))
-            # As it was sent: NumPy's own texts lose zeros at their end.
-            gathered[place] = self.rows[self.places[index]][number] if is_text else value
-        return gathered
-
 
 def reference_run(
     plan: Plan, rows: Sequence[Row], run_model: RunModel, stages: Mapping[str, StageFunction] | None = None
 ) -> list[dict[str, Any] | Refused]:
-    """What each row gets. A row is a table of the inputs; `run_model` is given a model's name and its arrays."""
+    """What each row gets. A row is a table of the inputs; `run_model` is given a model's name and its arrays.
+
+    Rows of the same sizes share a batch. Nothing is padded: a lane that pads has to give the same.
+    """
     answers: dict[int, dict[str, Any] | Refused] = {}
-    made: dict[int, dict[int, Any]] = {}
+    alike: dict[tuple[tuple[int, ...], ...], dict[int, dict[int, Any]]] = {}
     for place, row in enumerate(rows):
         values = {number: row[name] for name, number in plan.inputs.items()}
         refused = _staged(plan.stages, values, stages or {})
         if refused is None:
-            made[place] = values
+            alike.setdefault(tuple(np.shape(values[number]) for number in plan.gathered), {})[place] = values
         else:
             answers[place] = refused
-    batch = _Batch(plan, made)
+    for together in alike.values():
+        answers |= _batch_run(plan, together, run_model)
+    return [answers[place] for place in range(len(rows))]
+
+
+def _batch_run(
+    plan: Plan, rows: Mapping[int, Mapping[int, Any]], run_model: RunModel
+) -> dict[int, dict[str, Any] | Refused]:
+    answers: dict[int, dict[str, Any] | Refused] = {}
+    batch = _Batch(plan, rows)
     for call in plan.batch:
         if not batch.places:
             break
@@ -82,10 +75,22 @@ def reference_run(
         else:
             refusals = _kernel_run(call, batch)
             answers |= refusals
-            batch.without(list(refusals))
+            batch.without(refusals)
     for index, place in enumerate(batch.places):
-        answers[place] = {name: _own(batch, number, index) for name, number in plan.outputs.items()}
-    return [answers[place] for place in range(len(rows))]
+        answers[place] = {
+            name: rows[place][number] if plan.values[number].place == "row" else batch.values[number][index]
+            for name, number in plan.outputs.items()
+        }
+    return answers
+
+
+def _stacked(dtype: str, values: Sequence[Any]) -> Array:
+    if dtype not in TEXTS:
+        return np.stack(values)
+    # As they were sent: NumPy's own texts lose zeros at their end.
+    texts = np.empty(len(values), object)
+    texts[:] = values
+    return texts
 
 
 def _staged(calls: Sequence[StageCall], values: dict[int, Any], stages: Mapping[str, StageFunction]) -> Refused | None:
@@ -106,17 +111,3 @@ def _kernel_run(call: KernelCall, batch: _Batch) -> dict[int, Refused]:
     return {
         batch.places[index]: Refused(call.step, messages[fault - 1]) for index, fault in enumerate(ran.faults) if fault
     }
-
-
-def _own(batch: _Batch, number: int, index: int) -> Any:  # noqa: ANN401 - an array, or a text as it was sent
-    """One row's part of a value, without what its neighbours' lengths added."""
-    value, place = batch.plan.values[number], batch.places[index]
-    if value.place == "row":
-        return batch.rows[place][number]
-    known = {**batch.sizes(place), ROWS: len(batch.places)}
-    array = batch.values[number][index]
-    kept = []
-    for axis, size in zip(value.shape, np.shape(array), strict=True):
-        is_known = isinstance(axis, int) or ports.symbols(axis) <= set(known)
-        kept.append(slice(ports.size(axis, known) if is_known else size))
-    return array[tuple(kept)] if kept else array

@@ -138,6 +138,7 @@ STEPS = "inputs: {image: bytes}\nbefore:\n"
         ("after: [{use: softmax}]", "after step 1 (softmax): no stage is called so; did you mean 'scores.softmax'?"),
         ("after: [{use: scores.sofmax}]", "after step 1 (scores.sofmax): unknown; did you mean 'scores.softmax'?"),
         ("after: [{use: scores.top_k, with: {cuont: 3}}]", "'top_k' has no option 'cuont', it has count; correct"),
+        ("after: [{use: scores.top_k, with: {count: -3}}]", "output 'values' would be float32 [rows, -3], sizes"),
         (STEPS + "  - {use: decode_image, with: {mod: rgb}}", "before step 1 (decode_image): option 'mod' is unknown"),
         (
             STEPS + "  - {use: resize, with: {width: 4, height: 4}}",

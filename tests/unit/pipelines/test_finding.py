@@ -1,5 +1,7 @@
 import importlib
 import pkgutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -27,6 +29,18 @@ def test_every_module_of_kernels_is_looked_through():
     found = {name: vars(importlib.import_module(f"servekit.kernels.{name}")).values() for name in modules}
     assert [name for name in modules if any(isinstance(value, Kernel) for value in found[name])] == list(MODULES)
     assert {"image.normalise", "scores.top_k", "vectors.mean_pool"} <= set(built_in())
+
+
+def test_a_plan_is_made_without_the_compiler():
+    program = """
+import sys
+from servekit.pipelines import ModelContract, Surroundings, planned, read
+own = ModelContract.of({"name": "own", "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}],
+                        "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 3]}]})
+planned(read(b"after: [{use: scores.softmax}]", "model.yaml"), Surroundings("own", {"own": own})).contract()
+sys.exit("numba" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 def test_a_kernel_of_the_models_own_runs_where_that_is_allowed(folder):

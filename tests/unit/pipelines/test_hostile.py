@@ -4,7 +4,7 @@ import contextlib
 from datetime import date
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from servekit.errors import ConfigError
@@ -25,12 +25,14 @@ ANYTHING = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(WORDS, ANYTHING, max_size=4))
 def test_any_table_is_a_pipeline_or_refused(table):
     with contextlib.suppress(ConfigError):
         parsed(table, "model.yaml")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=64))
 def test_any_bytes_are_a_pipeline_or_refused(text):
     with contextlib.suppress(ConfigError):
@@ -60,6 +62,7 @@ OPEN = samples.model("own", [samples.tensor("x", "FP32", -1, "n")], [samples.ten
 
 
 @pytest.mark.parametrize("contract", [samples.SCORER, OPEN], ids=["fixed", "open"])
+@settings(deadline=None)
 @given(inputs=st.dictionaries(NAMES, SENT, min_size=1, max_size=3), before=STEPS, after=STEPS)
 def test_any_steps_are_a_plan_or_refused(contract, inputs, before, after):
     pipeline = parsed({"inputs": inputs, "before": before, "after": after}, "model.yaml")

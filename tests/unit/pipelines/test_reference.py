@@ -18,7 +18,7 @@ def tokenize(text, length_max):
 
 
 def encode(name, inputs):
-    """A model in which padding counts, were it not masked."""
+    """A model of one vector a token."""
     assert name == "own"
     states = np.repeat(inputs["input_ids"][:, :, None] + 1.0, 384, 2).astype(np.float32)
     states[:, :, 0] = 0
@@ -65,6 +65,17 @@ def test_a_row_that_a_kernel_refuses_is_not_seen_by_the_steps_after_it():
     assert answers[1] == Refused("before step 1 (numbers.one_hot)", "the category is not one that the model knows")
     assert seen == [[[0, 1], [1, 0]]]
     assert [answers[place]["y"].tolist() for place in (0, 2)] == [[0, 1], [1, 0]]
+
+
+def test_rows_of_the_same_sizes_share_a_run():
+    sizes = []
+
+    def run(name, inputs):
+        sizes.append(inputs["input_ids"].shape)
+        return encode(name, inputs)
+
+    reference_run(EMBEDDING, [{"text": text} for text in ("a", "a cat", "sat")], run, STAGES)
+    assert sizes == [(2, 1), (1, 2)]
 
 
 def test_answers_are_as_long_as_their_own_rows():

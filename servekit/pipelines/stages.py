@@ -11,10 +11,10 @@ from servekit.kernels.ports import Port
 from servekit.pipelines.faults import PipelineError, meant
 
 SIDE_MAX: Final = 16_384
+SHOWN_CHARACTERS_MAX: Final = 64
 LENGTH_MAX: Final = 2**20
 CATEGORIES_MAX: Final = 2**20
-PLANNED: Final = frozenset({"lookup"})
-"""Kinds that the native side does not build yet."""
+CATEGORIES_BYTES_MAX: Final = 2**24
 
 Given = Mapping[str, Any]
 
@@ -49,11 +49,17 @@ class StageKind:
             if option is None:
                 raise PipelineError(f"option '{name}' is unknown; {meant(name, self.options)}")
             if not option.fits(value):
-                raise PipelineError(f"option '{name}' is {value!r}, {option.allowed} is allowed; correct it")
+                raise PipelineError(f"option '{name}' is {_shown(value)}, {option.allowed} is allowed; correct it")
         for name, option in self.options.items():
             if option.required and name not in given:
                 raise PipelineError(f"option '{name}' is missing, {option.allowed} is allowed; add it under with")
         return self.ports(given)
+
+
+def _shown(value: object) -> str:
+    """A list of categories may be long."""
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS_MAX else text[:SHOWN_CHARACTERS_MAX] + "…"
 
 
 def _is_number(value: object, low: int, high: int) -> bool:
@@ -76,13 +82,17 @@ def _is_colour(value: object) -> bool:
 def _are_categories(value: object) -> bool:
     if not isinstance(value, list) or not 0 < len(value) <= CATEGORIES_MAX:
         return False
-    return all(isinstance(text, str) for text in value) and len(set(value)) == len(value)
+    if not all(isinstance(text, str) for text in value) or len(set(value)) < len(value):
+        return False
+    return sum(len(text.encode(errors="surrogatepass")) for text in value) <= CATEGORIES_BYTES_MAX
 
 
 _FLAG: Final = Option("true or false", lambda value: isinstance(value, bool))
 _TEXT: Final = Option("a text", lambda value: isinstance(value, str))
 _COLOUR: Final = Option("a whole number from 0 to 255, or a list of three", _is_colour)
-_CATEGORIES: Final = Option(f"a list of 1 to {CATEGORIES_MAX} different texts", _are_categories)
+_CATEGORIES: Final = Option(
+    f"a list of 1 to {CATEGORIES_MAX} different texts of at most {CATEGORIES_BYTES_MAX} bytes together", _are_categories
+)
 
 
 def _base64(_: Given) -> Ports:

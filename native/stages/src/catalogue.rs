@@ -6,13 +6,14 @@ use serde_json::Value;
 
 use crate::base64_text::Base64Text;
 use crate::image::DecodeImage;
+use crate::lookup::Lookup;
 use crate::options::{nearest, quoted_list};
 use crate::resize::Resize;
 use crate::tokenize::Tokenize;
 use crate::{Stage, StageLimits};
 
 /// Names of all kinds.
-pub const KINDS: [&str; 4] = ["base64", "decode_image", "resize", "tokenize"];
+pub const KINDS: [&str; 5] = ["base64", "decode_image", "lookup", "resize", "tokenize"];
 
 /// The stage of this kind. `options` is an object, or null where none are given; files that it needs are looked for in
 /// `folder`, which is the model's.
@@ -23,6 +24,7 @@ pub fn build(kind: &str, options: &Value, folder: &Path, limits: StageLimits) ->
     Ok(match kind {
         "base64" => Box::new(Base64Text::new(options)?),
         "decode_image" => Box::new(DecodeImage::new(options, limits)?),
+        "lookup" => Box::new(Lookup::new(options, folder, limits)?),
         "resize" => Box::new(Resize::new(options, limits)?),
         "tokenize" => Box::new(Tokenize::new(options, folder, limits)?),
         _ => {

@@ -1,4 +1,5 @@
-//! What happens to one row before its batch forms: images decoded and resized, text tokenised, base64 undone.
+//! What happens to one row before its batch forms: images decoded and resized, text tokenised,
+//! categories numbered, base64 undone.
 //!
 //! A [`Stage`] is built once, at load, by [`build`]; then many lanes run it, each with [`Buffers`] of its own. What a
 //! client sent can make a stage refuse the row, with the answer `value`, but never more than that.
@@ -9,6 +10,8 @@ mod buffers;
 mod catalogue;
 mod containment;
 mod image;
+mod lookup;
+mod model_file;
 mod options;
 mod resize;
 mod stage;

@@ -48,6 +48,12 @@ impl<'a> Options<'a> {
         self.parsed(key, &text, parse)
     }
 
+    /// A whole number in this range, which may be negative.
+    pub(crate) fn integer(&self, key: &str, allowed: RangeInclusive<i64>) -> Result<Option<i64>, String> {
+        let text = format!("a whole number from {} to {}", allowed.start(), allowed.end());
+        self.parsed(key, &text, |value| value.as_i64().filter(|number| allowed.contains(number)))
+    }
+
     /// True or false.
     pub(crate) fn flag(&self, key: &str) -> Result<Option<bool>, String> {
         self.parsed(key, "true or false", Value::as_bool)
@@ -56,6 +62,11 @@ impl<'a> Options<'a> {
     /// Any text.
     pub(crate) fn text(&self, key: &str) -> Result<Option<&'a str>, String> {
         self.parsed(key, "a text", Value::as_str)
+    }
+
+    /// Any texts.
+    pub(crate) fn texts(&self, key: &str) -> Result<Option<Vec<&'a str>>, String> {
+        self.parsed(key, "a list of texts", |value| value.as_array()?.iter().map(Value::as_str).collect())
     }
 
     /// A level of grey, or three levels: one for each channel in the image's own order.
@@ -95,14 +106,14 @@ pub(crate) fn quoted_list(words: &[&str]) -> String {
 /// The one of `words` that takes the fewest changes of a letter, wherever its parts stand: `max_length` means
 /// `length_max`. The first of them where several do.
 pub(crate) fn nearest<'a>(given: &str, words: &[&'a str]) -> &'a str {
-    // Longer texts are no slip of the pen, and comparing them costs their square.
-    const LETTERS_MAX: usize = 64;
-    let given: String = given.chars().take(LETTERS_MAX).collect();
-    let given: Vec<char> = sorted_parts(&given).chars().collect();
+    let given: Vec<char> = sorted_parts(given).chars().collect();
     words.iter().min_by_key(|word| distance(&given, &sorted_parts(word))).copied().unwrap_or("")
 }
 
 fn sorted_parts(word: &str) -> String {
+    // Longer texts are no slip of the pen, and comparing them costs their square.
+    const LETTERS_MAX: usize = 64;
+    let word = word.char_indices().nth(LETTERS_MAX).map_or(word, |(end, _)| &word[..end]);
     let mut parts: Vec<&str> = word.split(['_', '-']).collect();
     parts.sort_unstable();
     parts.join("_")

@@ -97,6 +97,24 @@ pub(crate) fn inputs<'row, 'data, const COUNT: usize>(
     })
 }
 
+/// The only element of a BYTES tensor, which is a text of at most so many bytes.
+pub(crate) fn text<'data>(port: &Port, tensor: &View<'data>, bytes_max: u64) -> Result<&'data str, Refusal> {
+    let bytes = element(port, tensor)?;
+    if bytes.len() as u64 > bytes_max {
+        let found = bytes.len();
+        let text = format!("'{}' has {found} bytes, at most {bytes_max} are allowed; split the text", port.name);
+        return Err(unusable(text));
+    }
+    std::str::from_utf8(bytes).map_err(|error| {
+        const SHOWN_BYTES_MAX: usize = 4;
+        let at = error.valid_up_to();
+        let found = &bytes[at..bytes.len().min(at + SHOWN_BYTES_MAX)];
+        let found: Vec<String> = found.iter().map(|byte| format!("{byte:02x}")).collect();
+        let found = found.join(" ");
+        unusable(format!("byte {at} of '{}' starts {found}, UTF-8 is allowed; encode the text as UTF-8", port.name))
+    })
+}
+
 /// The only element of a BYTES tensor.
 pub(crate) fn element<'data>(port: &Port, tensor: &View<'data>) -> Result<&'data [u8], Refusal> {
     if tensor.dtype != Datatype::Bytes {

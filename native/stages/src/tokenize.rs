@@ -1,15 +1,15 @@
 //! `tokenize`: numbers of tokens out of text, as a model's `tokenizer.json` says.
 
-use std::fs;
-use std::path::{Component, Path};
+use std::path::Path;
 
 use serde_json::Value;
 use servekit_core::{Datatype, Refusal, quoted};
 use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
 
 use crate::containment::contained;
+use crate::model_file::ModelFile;
 use crate::options::Options;
-use crate::stage::{element, inputs, unusable};
+use crate::stage::{inputs, text, unusable};
 use crate::{Buffer, Buffers, Port, Stage, StageLimits, View};
 
 /// The largest known vocabularies take a third of this.
@@ -53,34 +53,17 @@ impl Tokenize {
         })
     }
 
-    fn text<'a>(&self, port: &Port, tensor: &View<'a>) -> Result<&'a str, Refusal> {
-        let bytes = element(port, tensor)?;
-        if bytes.len() as u64 > self.text_bytes_max {
-            return Err(unusable(format!(
-                "'{}' has {} bytes, at most {} are allowed; split the text",
-                port.name,
-                bytes.len(),
-                self.text_bytes_max
-            )));
-        }
-        std::str::from_utf8(bytes).map_err(|error| {
-            const SHOWN_BYTES_MAX: usize = 4;
-            let at = error.valid_up_to();
-            let found = quoted_bytes(&bytes[at..bytes.len().min(at + SHOWN_BYTES_MAX)]);
-            unusable(format!("byte {at} of '{}' starts {found}, UTF-8 is allowed; encode the text as UTF-8", port.name))
-        })
-    }
-
     fn encode(&self, row: &[View<'_>]) -> Result<Encoding, Refusal> {
         let encoded = match self.inputs.as_slice() {
             [first_port, second_port] => {
                 let [first, second] = inputs::<2>("tokenize", row)?;
-                let texts = (self.text(first_port, first)?, self.text(second_port, second)?);
+                let bytes_max = self.text_bytes_max;
+                let texts = (text(first_port, first, bytes_max)?, text(second_port, second, bytes_max)?);
                 self.tokenizer.encode_fast(texts, self.special_tokens)
             }
             ports => {
-                let [text] = inputs::<1>("tokenize", row)?;
-                self.tokenizer.encode_fast(self.text(&ports[0], text)?, self.special_tokens)
+                let [tensor] = inputs::<1>("tokenize", row)?;
+                self.tokenizer.encode_fast(text(&ports[0], tensor, self.text_bytes_max)?, self.special_tokens)
             }
         };
         encoded.map_err(|error| {
@@ -115,31 +98,10 @@ fn fill(output: &mut Buffer, numbers: &[u32]) {
     target.iter_mut().zip(numbers).for_each(|(target, number)| *target = i64::from(*number).to_le_bytes());
 }
 
-fn quoted_bytes(bytes: &[u8]) -> String {
-    let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    digits.join(" ")
-}
-
 fn load(options: &Options<'_>, folder: &Path) -> Result<Tokenizer, String> {
     let name = options.text("file")?.unwrap_or("tokenizer.json");
-    let shown = quoted(name.as_bytes());
-    let is_inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-    if !is_inside || name.is_empty() {
-        return Err(options
-            .wrong(&format!("option 'file' is '{shown}', a file in the model's folder is allowed; move it there")));
-    }
-    let path = folder.join(name);
-    let unreadable = |error: std::io::Error| {
-        options.wrong(&format!(
-            "file '{shown}' cannot be read ({error}), a tokenizer's JSON is needed; put it into the model's folder"
-        ))
-    };
-    let found = fs::metadata(&path).map_err(unreadable)?.len();
-    if found > FILE_BYTES_MAX {
-        return Err(options
-            .wrong(&format!("file '{shown}' has {found} bytes, at most {FILE_BYTES_MAX} are allowed; remove tokens")));
-    }
-    let json = fs::read_to_string(&path).map_err(unreadable)?;
+    let file = ModelFile::named(options, name, folder)?;
+    let (shown, json) = (file.shown(), file.text(FILE_BYTES_MAX, "a tokenizer's JSON")?);
     // From a `str`, because that reader is compiled with its crate, and one of bytes would be once more with this one.
     let parsed = contained("tokenizer", || json.parse::<Tokenizer>().map_err(|error| unusable(error.to_string())));
     parsed.map_err(|refusal| {

@@ -1,5 +1,7 @@
 //! Laws of the stages, as a pipeline sees them.
 
+#[path = "laws/categories.rs"]
+mod categories;
 #[path = "laws/hostile.rs"]
 mod hostile;
 #[path = "laws/images.rs"]

@@ -55,7 +55,11 @@ fn a_value_of_the_wrong_type_or_size_is_told_with_what_is_allowed() {
 #[test]
 fn every_kind_says_what_it_takes_and_gives() {
     let described = |kind| {
-        let options = if kind == "resize" { json!({"width": 5, "height": 4}) } else { json!({}) };
+        let options = match kind {
+            "lookup" => json!({"categories": ["a"]}),
+            "resize" => json!({"width": 5, "height": 4}),
+            _ => json!({}),
+        };
         let stage = stage(kind, &options);
         let ports = [stage.inputs(), stage.outputs()].concat();
         let ports = ports.into_iter().map(|port| {
@@ -72,6 +76,7 @@ fn every_kind_says_what_it_takes_and_gives() {
         [
             "text: BYTES[] bytes: BYTES[]",
             "bytes: BYTES[] image: UINT8[height,width,3]",
+            "text: BYTES[] category: INT64[1]",
             "image: UINT8[height,width,channels] image: UINT8[4,5,channels] placement: FP32[4]",
             "text: BYTES[] input_ids: INT64[length] attention_mask: INT64[length] token_type_ids: INT64[length]",
         ]

@@ -6,7 +6,7 @@
 
 from servekit.kernels.comparing import Difference, compare
 from servekit.kernels.contract import Kernel, Ran, kernel
-from servekit.kernels.options import derived
+from servekit.kernels.options import derived, each
 from servekit.kernels.ports import KernelError, Port
 
-__all__ = ["Difference", "Kernel", "KernelError", "Port", "Ran", "compare", "derived", "kernel"]
+__all__ = ["Difference", "Kernel", "KernelError", "Port", "Ran", "compare", "derived", "each", "kernel"]

@@ -9,17 +9,31 @@ from servekit.kernels.ports import Array
 FRAMES = "(samples - window + hop) // hop"
 
 
+@derived
+def _step(window: int, hop: int) -> int:
+    if window < 1 or hop < 1:
+        raise ValueError(f"window is {window} and hop is {hop}, samples from 1 on are needed for both")
+    return hop
+
+
 @kernel(
     inputs={"sound": ("float32", ("rows", "samples"))},
     outputs={"framed": ("float32", ("rows", FRAMES, "window"))},
 )
-def frames(sound: Array, framed: Array, *, window: int = 400, hop: int = 160) -> None:
+def frames(
+    sound: Array,
+    framed: Array,
+    *,
+    window: int = 400,
+    hop: int = 160,  # noqa: ARG001 - the step is derived from it
+    step: int = _step,
+) -> None:
     """Windows that begin every `hop` samples; what does not fill the last one is left out."""
     rows, count, _ = framed.shape
     for row in range(rows):
         for frame in range(count):
             for place in range(window):
-                framed[row, frame, place] = sound[row, frame * hop + place]
+                framed[row, frame, place] = sound[row, frame * step + place]
 
 
 @derived
@@ -49,6 +63,8 @@ def _reversed_bits(points: int) -> Array:
 @derived
 def _mel_filters(sample_rate: int, points: int, bands: int) -> Array:
     """Triangles over the spectrum, even on the mel scale (2595 log10(1 + f / 700)), each with a peak of 1."""
+    if sample_rate < 1 or bands < 1:
+        raise ValueError(f"sample_rate is {sample_rate} and bands is {bands}, numbers from 1 on are needed for both")
     edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + sample_rate / 1400), bands + 2) / 2595) - 1)
     heard = np.arange(points // 2 + 1) * sample_rate / points
     rising = (heard - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
@@ -87,10 +103,11 @@ def log_mel(  # noqa: PLR0913 - a spectrogram has that many settings
     *,
     sample_rate: int = 16_000,  # noqa: ARG001 - the filters are derived from it
     window: int = 400,
-    hop: int = 160,
+    hop: int = 160,  # noqa: ARG001 - the step is derived from it
     points: int = 512,
     bands: int = 80,
     power_min: float = 1e-10,
+    step: int = _step,
     hann: Array = _hann,
     turns: Array = _turns,
     places: Array = _reversed_bits,
@@ -102,7 +119,7 @@ def log_mel(  # noqa: PLR0913 - a spectrogram has that many settings
     for frame in range(mel.shape[1]):
         for point in range(points):
             place = places[point]
-            real[point] = sound[frame * hop + place] * hann[place] if place < window else 0.0
+            real[point] = sound[frame * step + place] * hann[place] if place < window else 0.0
             imaginary[point] = 0.0
         transform(real, imaginary, turns)
         for band in range(bands):

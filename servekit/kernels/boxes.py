@@ -6,6 +6,8 @@ from servekit.kernels.contract import kernel
 from servekit.kernels.ports import Array
 
 CANDIDATES = {"boxes": ("float32", ("rows", "candidates", 4))}
+# A cache line of float32: turning rows into columns touches each line once.
+ANCHORS_TOGETHER = 16
 
 
 def overlap(first: Array, second: Array) -> float:
@@ -74,6 +76,26 @@ def best_class(scores: Array, best: Array, kinds: Array) -> None:
 
 
 @kernel(
+    inputs={"predictions": ("float32", ("values", "anchors"))},
+    outputs={"boxes": ("float32", ("anchors", 4)), "scores": ("float32", ("anchors", "values - 4"))},
+    per="row",
+)
+def split_predictions(predictions: Array, boxes: Array, scores: Array) -> None:
+    """A detector's one output, four sides and a score a class in columns of anchors, as a box and scores an anchor."""
+    values, anchors = predictions.shape
+    if values < 4:
+        raise ValueError("the predictions have less than the four sides of a box")
+    for first in range(0, anchors, ANCHORS_TOGETHER):
+        end = min(first + ANCHORS_TOGETHER, anchors)
+        for side in range(4):
+            for anchor in range(first, end):
+                boxes[anchor, side] = predictions[side, anchor]
+        for column in range(values - 4):
+            for anchor in range(first, end):
+                scores[anchor, column] = predictions[4 + column, anchor]
+
+
+@kernel(
     inputs={
         "boxes": ("float32", ("candidates", 4)),
         "scores": ("float32", ("candidates",)),
@@ -139,19 +161,17 @@ def nms(  # noqa: PLR0913 - a detector's output has that many parts
 
 
 @kernel(
-    inputs={"boxes": ("float32", ("rows", "candidates", 4)), "size": ("int64", ("rows", 2))},
+    inputs={**CANDIDATES, "placement": ("float32", ("rows", 4))},
     outputs={"original": ("float32", ("rows", "candidates", 4))},
 )
-def un_letterbox(boxes: Array, size: Array, original: Array, *, box_height: int = 640, box_width: int = 640) -> None:
-    """Boxes in a letterbox as boxes in the image it was made of, whose `size` is height and width, and within it."""
+def un_letterbox(boxes: Array, placement: Array, original: Array) -> None:
+    """From the pixels of a resized picture to those of the one that was sent, by what `resize` says: left, top, scales.
+
+    All corners move alike, so boxes overlap as before; one that reached over an edge does so still.
+    """
     rows, candidates, _ = boxes.shape
     for row in range(rows):
-        height, width = max(size[row, 0], 1), max(size[row, 1], 1)
-        scale = min(box_height / height, box_width / width)
-        top = (box_height - round(height * scale)) // 2
-        left = (box_width - round(width * scale)) // 2
         for candidate in range(candidates):
             for side in range(4):
-                start, length = (left, width) if side % 2 == 0 else (top, height)
-                place = (boxes[row, candidate, side] - start) / scale
-                original[row, candidate, side] = min(max(place, 0.0), float(length))
+                start, scale = placement[row, side % 2], placement[row, side % 2 + 2]
+                original[row, candidate, side] = (boxes[row, candidate, side] - start) / scale

@@ -89,8 +89,13 @@ class Kernel:
         """What a fault means, counted from 1; the last, of a kernel per row, is an exception that nobody meant."""
         return [*self.refusals, RAISED] if self.per == "row" else []
 
+    def check_options(self) -> None:
+        """Raises unless options that belong together are equally long."""
+        self._bound.check()
+
     def typed(self, given: Mapping[str, Port]) -> dict[str, Port]:
         """The outputs, of all rows, that these inputs give; an error names the kernel, what was found and expected."""
+        self.check_options()
         known: dict[str, int | str] = {}
         for name, expected in self.batch_inputs.items():
             if name not in given:
@@ -154,6 +159,7 @@ class Kernel:
 
     def sizes(self, arrays: Mapping[str, Array]) -> dict[str, int]:
         """What the symbols stand for in these arrays."""
+        self.check_options()
         if missing := [name for name in self.inputs if name not in arrays]:
             raise KernelError(
                 f"kernel '{self.name}': input '{missing[0]}' is missing, it takes {', '.join(self.inputs)}"
@@ -168,6 +174,7 @@ class Kernel:
         from servekit.kernels.compiling import compiled
         from servekit.kernels.program import Program
 
+        self.check_options()
         # Looked at first: a contract that is broken is told before Numba tells of something else.
         assert isinstance(self.refusals, list)  # noqa: S101
         return compiled(Program.of(self))

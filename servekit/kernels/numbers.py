@@ -3,9 +3,18 @@
 import numpy as np
 
 from servekit.kernels.contract import kernel
+from servekit.kernels.options import derived, each
 from servekit.kernels.ports import Array
 
 COLUMNS = {"values": ("float32", ("rows", "columns"))}
+
+
+@derived
+def deviations(std: tuple[float, ...]) -> tuple[float, ...]:
+    """What to divide by."""
+    if 0 in std:
+        raise ValueError(f"std {std} holds 0, by which nothing can be divided; use 1 where all values are the same")
+    return std
 
 
 @kernel(
@@ -13,13 +22,41 @@ COLUMNS = {"values": ("float32", ("rows", "columns"))}
     outputs={"standard": ("float32", ("rows", "mean_count"))},
 )
 def standardise(
-    values: Array, standard: Array, *, mean: tuple[float, ...] = (0.0,), std: tuple[float, ...] = (1.0,)
+    values: Array,
+    standard: Array,
+    *,
+    mean: tuple[float, ...] = (0.0,),
+    std: tuple[float, ...] = each("mean", 1.0),  # noqa: ARG001 - the divisors are derived from it
+    divisors: tuple[float, ...] = deviations,
 ) -> None:
     """`(values - mean) / std`, a mean and a deviation a column."""
     rows, columns = values.shape
     for row in range(rows):
         for column in range(columns):
-            standard[row, column] = (values[row, column] - mean[column]) / std[column]
+            standard[row, column] = (values[row, column] - mean[column]) / divisors[column]
+
+
+@kernel(
+    inputs={"left": ("float32", ("rows", "left_columns")), "right": ("float32", ("rows", "right_columns"))},
+    outputs={"both": ("float32", ("rows", "left_columns + right_columns"))},
+)
+def concat(left: Array, right: Array, both: Array) -> None:
+    """Columns side by side, as models with one input take them; of three inputs, the third beside what two gave."""
+    rows, columns = left.shape
+    for row in range(rows):
+        for column in range(columns):
+            both[row, column] = left[row, column]
+        for column in range(right.shape[1]):
+            both[row, columns + column] = right[row, column]
+
+
+@kernel(inputs={"integers": ("int64", ("rows", "columns"))}, outputs={"floats": ("float32", ("rows", "columns"))})
+def as_floats(integers: Array, floats: Array) -> None:
+    """Whole numbers, such as those of categories, in the type that other columns have."""
+    rows, columns = integers.shape
+    for row in range(rows):
+        for column in range(columns):
+            floats[row, column] = integers[row, column]
 
 
 @kernel(inputs=COLUMNS, outputs={"clipped": ("float32", ("rows", "columns"))})

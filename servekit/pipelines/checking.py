@@ -180,6 +180,7 @@ class _Planner:
     def _kernel(self, where: str, step: Step) -> None:
         try:
             kernel = self._kernels.find(step.name).bind(**step.options)
+            kernel.check_options()
         except KernelError as error:
             raise PipelineError(f"{where}: {error}; correct it under with") from None
         except PipelineError as error:

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from servekit.kernels import boxes
 
@@ -102,7 +103,31 @@ def test_a_box_without_a_number_for_a_score_is_never_kept():
 
 def test_un_letterbox_undoes_resize_and_bars():
     # 480 × 320 in 640 × 640: scaled by 4/3, with bars of 106 and 107 left and right.
-    given = np.array([[[106, 0, 532, 640], [0, 0, 640, 640], [119.333333, 13.3333333, 146, 40]]], np.float32)
-    ours = boxes.un_letterbox.run_compiled(boxes=given, size=np.array([[480, 320]])).outputs["original"]
-    expected = [[[0, 0, 319.5, 480], [0, 0, 320, 480], [10, 10, 30, 30]]]
-    np.testing.assert_allclose(ours, expected, atol=1e-3)
+    placement = np.array([[106, 0, 427 / 320, 640 / 480]], np.float32)
+    original = np.array([[[0, 0, 320, 480], [10, 10, 30, 30], [-4, -6, 330, 500]]], np.float32)
+    scaled = original * placement[:, None, [2, 3, 2, 3]] + placement[:, None, [0, 1, 0, 1]]
+    ours = boxes.un_letterbox.run_compiled(boxes=scaled, placement=placement).outputs["original"]
+    np.testing.assert_allclose(ours, original, atol=1e-3)
+
+
+def test_un_letterbox_looks_at_each_row_s_own_picture():
+    given = some_boxes(3, 2)
+    placement = np.array([[0, 0, 1, 1], [5, 7, 2, 4], [-3, 0, 0.5, 1]], np.float32)
+    ours = boxes.un_letterbox.run_compiled(boxes=given, placement=placement).outputs["original"]
+    expected = (given - placement[:, None, [0, 1, 0, 1]]) / placement[:, None, [2, 3, 2, 3]]
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("anchors", [0, 1, 15, 16, 17, 40])
+def test_predictions_are_split_into_boxes_and_scores(anchors):
+    predictions = DICE.random((2, 7, anchors)).astype(np.float32)
+    ours = boxes.split_predictions.run_compiled(predictions=predictions).outputs
+    np.testing.assert_array_equal(ours["boxes"], predictions[:, :4].transpose(0, 2, 1))
+    np.testing.assert_array_equal(ours["scores"], predictions[:, 4:].transpose(0, 2, 1))
+
+
+def test_predictions_without_the_sides_of_a_box_are_refused():
+    ran = boxes.split_predictions.run_compiled(predictions=np.zeros((2, 3, 5), np.float32))
+    assert ran.faults.tolist() == [1, 1]
+    none = boxes.split_predictions.run_compiled(predictions=np.zeros((1, 4, 5), np.float32))
+    assert (none.faults.tolist(), none.outputs["scores"].shape) == ([0], (1, 5, 0))

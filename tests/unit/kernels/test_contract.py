@@ -7,7 +7,7 @@ import pytest
 
 import servekit
 from servekit.errors import LoadError
-from servekit.kernels import KernelError, Port, audio, derived, image, kernel
+from servekit.kernels import KernelError, Port, audio, derived, each, image, kernel, numbers
 from tests.unit.kernels.samples import ROW, ROW_RESULT, VALUES, checked, doubled, summed
 
 F32 = "float32"
@@ -60,6 +60,7 @@ def test_options_are_sizes_and_what_is_derived_follows():
         ({"speed": 1}, "kernel 'doubled' has no option 'speed', it has factor"),
         ({"factor": "two"}, "kernel 'doubled': option 'factor' is  'two', float is expected"),
         ({"factor": True}, "kernel 'doubled': option 'factor' is bool True, float is expected"),
+        ({"factor": 2**63}, "kernel 'doubled': option 'factor' is  9223372036854775808, float is expected"),
     ],
 )
 def test_an_option_that_does_not_fit_is_named(changes, text):
@@ -74,6 +75,76 @@ def test_what_cannot_be_derived_says_why():
         audio.log_mel.bind(points=400)
     with pytest.raises(KernelError, match=r"channels \(0, 0, 1\) do not name each channel once"):
         image.normalise.bind(channels=(0, 0, 1))
+
+    with pytest.raises(KernelError, match="window is 400 and hop is 0, samples from 1 on"):
+        audio.frames.bind(hop=0)
+    with pytest.raises(KernelError, match="bands is 0, numbers from 1"):
+        audio.log_mel.bind(bands=0)
+    with pytest.raises(KernelError, match="fill is 256, a level from 0 to 255"):
+        image.letterbox.bind(fill=256)
+    for divided in (image.normalise.bind, numbers.standardise.bind):
+        with pytest.raises(KernelError, match=r"std \(0.0,\) holds 0"):
+            divided(std=[0])
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (
+            image.normalise.bind(mean=[0.5, 0.5]),
+            "kernel 'normalise': option 'mean' has 2 values, expected 3, one for each of 'channels'",
+        ),
+        (
+            image.normalise.bind(channels=[0], std=[]),
+            "kernel 'normalise': option 'std' has 0 values, expected 1, one for each of 'channels'",
+        ),
+        (
+            numbers.standardise.bind(mean=[1, 2], std=[1, 2, 3]),
+            "kernel 'standardise': option 'std' has 3 values, expected 2, one for each of 'mean'",
+        ),
+    ],
+)
+def test_options_of_different_lengths_are_refused_before_anything_runs(found, text):
+    given = {name: port._replace(shape=("rows",)) for name, port in found.batch_inputs.items()}
+    arrays = {name: np.zeros(1, port.element.numpy) for name, port in found.batch_inputs.items()}
+    for refused in (
+        lambda: found.typed(given),
+        lambda: found.run(**arrays),
+        lambda: found.run_compiled(**arrays),
+        found.compiled,
+        found.described,
+    ):
+        with pytest.raises(KernelError) as caught:
+            refused()
+        assert str(caught.value) == text
+
+
+def test_an_option_that_is_one_for_each_follows_the_other_until_it_is_set():
+    assert numbers.standardise.bind(mean=[1, 2]).options["std"] == (1.0, 1.0)
+    later = numbers.standardise.bind(std=[3]).bind(std=[3, 4]).bind(mean=[1, 2])
+    assert (later.options["mean"], later.options["std"]) == ((1.0, 2.0), (3.0, 4.0))
+    assert later.typed({"values": Port("values", F32, ("rows", 2))})
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ([[1.0]], r"option 'std' is tuple \[\[1.0\]\], tuple of float is expected"),
+        ([True], r"option 'std' is tuple \[True\], tuple of float is expected"),
+        (1.0, "option 'std' is float 1.0, tuple of float is expected"),
+        ([2**70], "option 'std' is  .*, tuple of float is expected"),
+    ],
+)
+def test_values_of_a_tuple_are_of_the_kind_that_the_default_has(value, text):
+    with pytest.raises(KernelError, match=text):
+        numbers.standardise.bind(std=value)
+
+
+def test_one_for_each_is_of_an_option_with_a_length():
+    with pytest.raises(KernelError, match="option 'std' is one for each of 'mean', which is no option with a length"):
+        kernel(inputs=VALUES, outputs={"result": VALUES["values"]})(
+            lambda values, result, *, std=each("mean", 1.0): None
+        )
 
 
 def test_what_crosses_is_json():
@@ -181,8 +252,12 @@ def test_a_declaration_that_cannot_be_is_refused_at_once(make, text):
 
 
 def test_a_division_by_an_option_of_zero_is_refused():
+    @kernel(inputs=VALUES, outputs={"result": (F32, ("rows", "columns // parts"))})
+    def split(values, result, *, parts=2):
+        result[:] = values[:, ::parts]
+
     with pytest.raises(KernelError, match="divides by 0"):
-        audio.frames.bind(hop=0)
+        split.bind(parts=0)
 
 
 def test_rows_refused_in_python_are_those_refused_compiled():

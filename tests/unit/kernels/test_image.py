@@ -24,6 +24,12 @@ def test_without_options_bytes_become_zero_to_one():
     assert (ours.min(), ours.max()) == (0, 1)
 
 
+def test_grey_needs_no_more_than_its_channel():
+    grey = PHOTO[..., :1]
+    ours = image.normalise.bind(channels=[0]).run_compiled(image=grey).outputs["pixels"]
+    np.testing.assert_allclose(ours, normalised(grey, 0, 1, (0,)), atol=2e-6)
+
+
 def test_centre_crop_is_the_middle():
     bound = image.centre_crop.bind(crop_height=20, crop_width=11)
     ours = bound.run_compiled(image=PHOTO).outputs["cropped"]

@@ -20,6 +20,21 @@ def test_standardise_is_scikit_learn_s_scaler():
     np.testing.assert_allclose(ran(bound, values=ROWS), scaler.transform(WINE), rtol=1e-5, atol=1e-5)
 
 
+def test_standardise_needs_no_deviations():
+    np.testing.assert_array_equal(ran(numbers.standardise.bind(mean=[1, 2]), values=ROWS[:, :2]), ROWS[:, :2] - [1, 2])
+
+
+def test_concat_is_numpy_s():
+    for split in (0, 4, ROWS.shape[1]):
+        left, right = ROWS[:, :split], ROWS[:, split:]
+        np.testing.assert_array_equal(ran(numbers.concat, left=left, right=right), ROWS)
+
+
+def test_as_floats_is_numpy_s():
+    integers = np.array([[0, -1, 2**24 + 1], [2**62, -(2**63), 7]])
+    np.testing.assert_array_equal(ran(numbers.as_floats, integers=integers), integers.astype(np.float32))
+
+
 def test_clip_is_numpy_s():
     values = np.array([[-3, -0.5, 0.25, 7, np.nan, np.inf, -np.inf]], np.float32)
     np.testing.assert_array_equal(ran(numbers.clip.bind(low=-1), values=values), np.clip(values, -1, 1))

@@ -25,16 +25,14 @@ UNNAMED_ENCODER = model(
     [tensor(name, "INT64", -1, -1) for name in ("input_ids", "attention_mask", "token_type_ids")],
     [tensor("last_hidden_state", "FP32", -1, -1, 384)],
 )
-TABLE = model(
+CLASSES = [tensor("label", "INT64", -1), tensor("probabilities", "FP32", -1, 2)]
+TABLE = model("own", [tensor("features", "FP32", -1, 9)], CLASSES)
+COLUMNS = model(
     "own",
     [tensor("numbers", "FP32", -1, 3), tensor("city", "INT64", -1, 1), tensor("plan", "INT64", -1, 1)],
-    [tensor("label", "INT64", -1), tensor("probabilities", "FP32", -1, 2)],
+    CLASSES,
 )
-DETECTOR = model(
-    "own",
-    [tensor("images", "FP32", -1, 3, 640, 640)],
-    [tensor("boxes", "FP32", -1, 8400, 4), tensor("scores", "FP32", -1, 8400, 80)],
-)
+DETECTOR = model("own", [tensor("images", "FP32", -1, 3, 640, 640)], [tensor("output0", "FP32", -1, 84, 8400)])
 SCORER = model("own", [tensor("x", "FP32", -1, 4)], [tensor("y", "FP32", -1, 3)])
 
 IMAGE_STEPS = """

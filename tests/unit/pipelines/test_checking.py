@@ -48,7 +48,7 @@ def test_a_step_that_says_nothing_takes_the_first_of_the_step_before():
 def test_several_inputs_are_found_by_name():
     found = plan(
         "inputs: {plan: int64, city: int64, numbers: 'float32[3]'}\nafter: [{use: scores.argmax, from: probabilities}]",
-        samples.TABLE,
+        samples.COLUMNS,
     )
     assert {name: found.values[number].name for name, number in found.batch[0].inputs.items()} == {
         "numbers": "numbers",
@@ -86,8 +86,14 @@ before:
   - {use: numbers.clip, from: numbers, as: numbers}
   - {use: lookup, from: city, as: city, with: {categories: [oslo]}}
 """
-    found = plan(text, samples.TABLE)
+    found = plan(text, samples.COLUMNS)
     assert [call.kind for call in found.stages] == ["lookup"]
+
+
+def test_options_of_different_lengths_are_told_with_their_step():
+    said = refused(IMAGE_STEPS + "    with: {mean: [0.5, 0.5]}", samples.CLASSIFIER)
+    assert "before step 3 (image.normalise): kernel 'normalise': option 'mean' has 2 values, expected 3" in said
+    assert said.endswith("one for each of 'channels'; correct it under with")
 
 
 def test_a_graph_runs_models_in_the_order_of_its_steps():

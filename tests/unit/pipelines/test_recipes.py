@@ -22,7 +22,6 @@ CONTRACTS = {
             ("scores", "FP32", [-1, 100]),
             ("classes", "INT64", [-1, 100]),
             ("count", "INT64", [-1, 1]),
-            ("placement", "FP32", [-1, 4]),
         ],
     ),
     "tabular_classification": (

@@ -108,6 +108,64 @@ def test_images_are_classified_as_by_hand():
     np.testing.assert_allclose(answer["probabilities"], np.sort(expected)[::-1][:5], rtol=1e-4)
 
 
+def test_boxes_are_in_the_pixels_of_the_image_that_was_sent():
+    found = plan(recipe("object_detection").decode(), samples.DETECTOR)
+    # 320 × 480 in 640 × 640, as resize places it.
+    placement = np.array([106, 0, 427 / 320, 640 / 480], np.float32)
+    sent = np.array([[20, 30, 120, 230], [200, 100, 310, 470]], np.float32)
+    corners = sent * placement[[2, 3, 2, 3]] + placement[[0, 1, 0, 1]]
+    centres = np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], 1)
+    stages = {
+        "decode_image": lambda data: (np.zeros((480, 320, 3), np.uint8),),
+        "resize": lambda picture, **options: (np.zeros((640, 640, 3), np.uint8), placement),
+    }
+
+    def run(name, inputs):
+        predictions = np.zeros((1, 84, 8400), np.float32)
+        for anchor, (kind, score, which) in enumerate([(3, 0.6, 0), (3, 0.9, 0), (5, 0.8, 1), (7, 0.1, 1)]):
+            predictions[0, :4, anchor] = centres[which] + anchor % 2
+            predictions[0, 4 + kind, anchor] = score
+        return {"output0": predictions}
+
+    answer = reference_run(found, [{"image": b"any"}], run, stages)[0]
+    assert (answer["count"].tolist(), answer["classes"][:3].tolist()) == ([2], [3, 5, -1])
+    np.testing.assert_allclose(answer["scores"][:3], [0.9, 0.8, 0])
+    np.testing.assert_allclose(answer["boxes"][1], sent[1], atol=1e-3)
+    # Moved by a pixel, and grown by one, in the model's picture.
+    np.testing.assert_allclose(answer["boxes"][0], sent[0] + np.array([0.5, 0.5, 1.5, 1.5]) * 0.75, atol=2e-3)
+    assert not answer["boxes"][2:].any()
+
+
+def test_a_table_becomes_one_matrix():
+    found = plan(recipe("tabular_classification").decode(), samples.TABLE)
+    seen = []
+
+    def lookup(text, categories, unknown=None):
+        if text not in categories and unknown is None:
+            raise ValueError(f"'{text}' is no category")
+        return (np.array([categories.index(text) if text in categories else unknown], np.int64),)
+
+    def run(name, inputs):
+        seen.append(inputs["features"])
+        scores = inputs["features"][:, 3:5]
+        return {"label": np.zeros(len(scores), np.int64), "probabilities": scores}
+
+    rows = [
+        {"numbers": np.array(numbers, np.float32), "city": city, "plan": paying}
+        for numbers, city, paying in [
+            ([38.6, np.nan, 60.2], "lima", "company"),
+            ([52.0, 3.5, 89.0], "atlantis", "free"),
+            ([0, 0, 0], "oslo", "gift"),
+        ]
+    ]
+    answers = reference_run(found, rows, run, {"lookup": lookup})
+    assert answers[2] == Refused("before step 4 (lookup)", "'gift' is no category")
+    expected = [[0, -0.1 / 1.4, 0, 0, 1, 0, 0, 0, 1], [1, 1, 1, 0, 0, 0, 1, 0, 0]]
+    assert seen[0].dtype == np.float32
+    np.testing.assert_allclose(seen[0], expected, atol=1e-5)
+    assert [answer["class"].item() for answer in answers[:2]] == [1, 0]
+
+
 def test_texts_reach_a_model_as_they_were_sent():
     contract = model("own", [tensor("x", "BYTES", -1)], [tensor("y", "BYTES", -1)])
     answers = reference_run(

@@ -141,10 +141,9 @@ def test_values_of_a_tuple_are_of_the_kind_that_the_default_has(value, text):
 
 
 def test_one_for_each_is_of_an_option_with_a_length():
+    one = each("mean", 1.0)
     with pytest.raises(KernelError, match="option 'std' is one for each of 'mean', which is no option with a length"):
-        kernel(inputs=VALUES, outputs={"result": VALUES["values"]})(
-            lambda values, result, *, std=each("mean", 1.0): None
-        )
+        declared(function=lambda values, result, *, std=one: None)
 
 
 def test_what_crosses_is_json():

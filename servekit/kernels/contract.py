@@ -174,7 +174,6 @@ class Kernel:
         from servekit.kernels.compiling import compiled
         from servekit.kernels.program import Program
 
-        self.check_options()
         # Looked at first: a contract that is broken is told before Numba tells of something else.
         assert isinstance(self.refusals, list)  # noqa: S101
         return compiled(Program.of(self))

@@ -75,6 +75,8 @@ class Program:
     def _add_kernel(self, kernel: "Kernel") -> str:
         if id(kernel) in self._added:
             return self._added[id(kernel)]
+        # Of those that it calls too.
+        kernel.check_options()
         name = self._named(kernel.name)
         tree = source.tree_of(kernel.py_func, name)
         stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}

@@ -16,6 +16,7 @@ _BY_TYPES: Final = {
     ("bytes", "string"): "declare the input as string",
     ("string", "bytes"): "declare the input as bytes, or put base64 before the step",
     ("string", "int64"): "turn it into numbers first, by tokenize or lookup",
+    ("int64", "float32"): "make columns of categories by numbers.one_hot, or numbers by numbers.as_floats",
     ("uint8", "float32"): "make numbers of the pixels first, by image.normalise",
 }
 

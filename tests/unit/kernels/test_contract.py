@@ -119,6 +119,17 @@ def test_options_of_different_lengths_are_refused_before_anything_runs(found, te
         assert str(caught.value) == text
 
 
+def test_options_of_kernels_that_a_kernel_calls_are_looked_at_too():
+    shifted = numbers.standardise.bind(mean=[1, 2], std=[1])
+
+    @kernel(inputs={"values": (F32, ("rows", 2))}, outputs={"result": (F32, ("rows", 2))})
+    def calling(values, result):
+        shifted(values, result)
+
+    with pytest.raises(KernelError, match="option 'std' has 1 values, expected 2, one for each of 'mean'"):
+        calling.compiled()
+
+
 def test_an_option_that_is_one_for_each_follows_the_other_until_it_is_set():
     assert numbers.standardise.bind(mean=[1, 2]).options["std"] == (1.0, 1.0)
     later = numbers.standardise.bind(std=[3]).bind(std=[3, 4]).bind(mean=[1, 2])

@@ -151,6 +151,10 @@ STEPS = "inputs: {image: bytes}\nbefore:\n"
             "is 'image' bytes [], expected uint8 [height, width, channels]; decode it first, by decode_image",
         ),
         (
+            "inputs: {a: 'float32[3]', b: int64}\nbefore: [{use: numbers.concat, from: [a, b]}]",
+            "'right' is int64 [rows, 1], expected float32 [rows, right_columns]; make columns of categories by numbers",
+        ),
+        (
             "inputs: {image: string}\nbefore: [{use: decode_image}]",
             "is 'image' string [], expected bytes []; declare the input as bytes, or put base64 before the step",
         ),

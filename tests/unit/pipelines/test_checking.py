@@ -152,7 +152,7 @@ STEPS = "inputs: {image: bytes}\nbefore:\n"
         ),
         (
             "inputs: {a: 'float32[3]', b: int64}\nbefore: [{use: numbers.concat, from: [a, b]}]",
-            "'right' is int64 [rows, 1], expected float32 [rows, right_columns]; make columns of categories by numbers",
+            "'right' is int64 [rows, 1], expected float32 [rows, 1]; make columns of categories by numbers.one_hot",
         ),
         (
             "inputs: {image: string}\nbefore: [{use: decode_image}]",

@@ -21,7 +21,7 @@ const CATEGORIES_BYTES_MAX: usize = 1 << 24;
 const COMPARED_MAX: usize = 64;
 
 /// Options: `categories` lists them, or `file` names a file in the model's folder with one a line; their places, from
-/// 0, are what the model knows them by. A text that is none of them is `unknown`, or is refused where that is not given.
+/// 0, are what the model knows them by. A text that is none of them is `unknown`; without that, its row is refused.
 pub(crate) struct Lookup {
     numbers: HashMap<Arc<str>, i64>,
     /// The same texts by the alphabet, where those that begin alike are neighbours.

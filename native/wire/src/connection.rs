@@ -285,6 +285,12 @@ impl Connection {
     pub fn lingering(&self) -> bool {
         matches!(&self.protocol, Protocol::Http1(http1) if http1.lingering())
     }
+
+    /// Whether it was asked to go, and may bring requests that were sent before it heard; never for longer than a second.
+    #[must_use]
+    pub fn is_parting(&self) -> bool {
+        matches!(&self.protocol, Protocol::Http2(http2) if http2.is_parting())
+    }
 }
 
 #[cfg(test)]

@@ -206,6 +206,11 @@ impl Http2 {
         }
     }
 
+    /// Whether the peer may not have heard yet that it is to open no more streams.
+    pub(crate) fn is_parting(&self) -> bool {
+        !self.ended && matches!(self.parting, Parting::Announced { .. })
+    }
+
     pub(crate) fn input_ended(&mut self, _now: Instant) {
         if self.ended {
             return;

@@ -3,8 +3,8 @@
 from contextlib import ExitStack
 
 from loadtests.scenarios.criteria import Criterion, Verdict
-from loadtests.scenarios.rounds import Round, Rounds, rounds
-from loadtests.scenarios.stage import AUTOMATIC_TARGET, NO_TARGET, Configuration, Place, Stage, stage
+from loadtests.scenarios.rounds import Round, Rounds
+from loadtests.scenarios.stage import AUTOMATIC_TARGET, NO_TARGET, Configuration, Place, loops, stage
 from loadtests.scenarios.subjects import Subject
 
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -29,7 +29,7 @@ def saturation(place: Place, subject: Subject) -> Verdict:
     played: list[Round] = []
     for _ in range(PAIRS):
         with stage(place, subject, of_size(best)) as rival, stage(place, subject, AUTOMATIC_TARGET) as installed:
-            played += against(place, rival, installed, in_flight).played
+            played += loops(place, rival, installed, in_flight).played
     compared = Rounds(played)
     steps = ", ".join(f"{rows}: {per_s:,.0f}" for rows, per_s in found.items())
     notes = [
@@ -53,15 +53,6 @@ def loop_size(served_per_s: float, target_ms: float) -> int:
     while 2 * size <= min(IN_FLIGHT_MAX, TARGET_SHARE * served_per_s * target_ms / 1e3):
         size *= 2
     return size
-
-
-def against(place: Place, rival: Stage, installed: Stage, in_flight: int) -> Rounds:
-    """Closed loops in turn."""
-    return rounds(
-        place.rounds,
-        lambda: rival.bench.closed(in_flight, place.seconds),
-        lambda _: installed.bench.closed(in_flight, place.seconds),
-    )
 
 
 def throughput_of(one: Round) -> float:

@@ -487,7 +487,7 @@ impl<T: Transport> Shard<T> {
 
     fn tell_busy(&mut self) {
         let is_unfinished = |(_, link): (u32, &mut Link<T>)| {
-            link.is_leaving || link.wire.is_parting() || !link.wire.output().is_empty()
+            link.is_leaving || link.wire.is_parting() || link.wire.lingering() || !link.wire.output().is_empty()
         };
         let unfinished = self.links.iter_mut().map(is_unfinished).filter(|&is_unfinished| is_unfinished).count();
         let busy = self.desk.awaited() + unfinished;

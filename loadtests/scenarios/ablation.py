@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from loadtests.scenarios.criteria import Verdict
+from loadtests.scenarios.overload import flooded
 from loadtests.scenarios.stage import NO_TARGET, Configuration, Place, Stage, stage
 from loadtests.scenarios.subjects import Subject
 from servekit.bench.sweep import Run
 
 BUSY = 0.9
-OVERLOAD = 2.0
 IN_FLIGHT = 128
 FIRST_SECONDS = 1.0
 COLUMNS = ("capacity/s", "good, 1st s", "good at 0.9", "p99 ms", "goodput at 2", "refusal ms")
@@ -44,7 +44,7 @@ def ablation(place: Place, subject: Subject) -> Verdict:
                 runs = [
                     first(played).bench.run(BUSY * capacity_per_s, BUSY),
                     played.bench.run(BUSY * capacity_per_s, BUSY),
-                    played.bench.run(OVERLOAD * capacity_per_s, OVERLOAD),
+                    flooded(played, capacity_per_s),
                 ]
             notes.append(row(name, cells(capacity_per_s, runs)))
     return Verdict([], notes=[*notes, "(…): the generator was the limit"])

@@ -3,8 +3,8 @@
 import math
 
 from loadtests.scenarios.criteria import Criterion, Verdict
-from loadtests.scenarios.rounds import Round, Rounds, rounds
-from loadtests.scenarios.stage import AUTOMATIC_TARGET, NO_TARGET, Configuration, Place, stage
+from loadtests.scenarios.rounds import Round, Rounds
+from loadtests.scenarios.stage import AUTOMATIC_TARGET, NO_TARGET, Configuration, Place, loops, stage
 from loadtests.scenarios.subjects import MLP, TINY, Subject
 from servekit.bench.sweep import Run
 
@@ -28,11 +28,7 @@ def lone(place: Place) -> Verdict:
 def alone(place: Place, subject: Subject) -> Rounds:
     """Closed loops of one."""
     with stage(place, subject, NO_BATCHING) as single, stage(place, subject, AUTOMATIC_TARGET) as installed:
-        return rounds(
-            place.rounds,
-            lambda: single.bench.closed(1, place.seconds),
-            lambda _: installed.bench.closed(1, place.seconds),
-        )
+        return loops(place, single, installed, 1)
 
 
 def median_us(run: Run) -> float:

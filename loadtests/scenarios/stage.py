@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loadtests.scenarios import models
+from loadtests.scenarios.rounds import Rounds, rounds
 from loadtests.scenarios.subjects import Subject
 from loadtests.server import STOP_SECONDS_MAX, pinned, ready_line
 from servekit.bench.making import bodies
@@ -106,6 +107,15 @@ def environment(configuration: Configuration) -> dict[str, str]:
     wanted = {"batching.profiles": "off", **configuration}
     given = {key: str(value) for key, value in wanted.items() if value is not None}
     return {**os.environ, **{f"SERVEKIT__{key.replace('.', '__').upper()}": value for key, value in given.items()}}
+
+
+def loops(place: Place, measure: Stage, played: Stage, in_flight: int) -> Rounds:
+    """Closed loops of two servers in turn, the first of which the other is measured by."""
+    return rounds(
+        place.rounds,
+        lambda: measure.bench.closed(in_flight, place.seconds),
+        lambda _: played.bench.closed(in_flight, place.seconds),
+    )
 
 
 @contextmanager

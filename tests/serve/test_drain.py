@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 import tritonclient.utils
-from hyperframe.frame import DataFrame
+from hyperframe.frame import DataFrame, PingFrame
 
 from tests.serve import models
 from tests.serve.alive import waited
@@ -183,6 +183,22 @@ def test_under_load_no_answer_is_lost(tmp_path, transport):
 
 def each(conditions):
     assert all(conditions)
+
+
+def test_whoever_still_writes_after_its_last_answer_is_not_reset(tmp_path):
+    # A reset can make a client forget answers that it has received and not yet read.
+    with GROUP.served(tmp_path) as server, peer(server) as caller:
+        number, frames = caller.called(spin_message(LONG))
+        caller.send(*frames)
+        server.settles("servekit_in_flight_requests", 1, model="spin")
+        server.signal(signal.SIGINT)
+        served(caller.answered(number))
+        assert caller.closed()
+        # The first would be answered with a reset, the second would meet it.
+        for _ in range(2):
+            caller.send(PingFrame(0, opaque_data=b"a window"))
+        caller.socket.close()
+        assert server.ended() == 0
 
 
 def test_a_health_client_sees_the_drain(tmp_path):

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::split::{Part, Split};
-use crate::{Answers, Inputs, ModelKey, Pending, Refusal, Reply};
+use crate::{Answers, Inputs, ModelKey, Patience, Pending, Refusal, Reply};
 
 /// What one request contributes to a batch: all of it, or some rows of an oversize one.
 ///
@@ -104,10 +104,8 @@ impl Item {
 
     /// Answers that its deadline has passed.
     pub(crate) fn expire(self, now: Instant, answers: &mut Answers) {
-        let (arrived_at, deadline) = (self.arrived_at(), self.deadline());
-        let waited = now.saturating_duration_since(arrived_at);
-        let allowed = deadline.saturating_duration_since(arrived_at);
-        self.answer(Err(Refusal::deadline(waited, allowed)), answers);
+        let time = Patience { since: self.arrived_at(), deadline: self.deadline() };
+        self.answer(Err(time.refusal(now)), answers);
     }
 
     pub(crate) fn row_count(&self) -> u32 {

@@ -11,6 +11,9 @@ use crate::output::Output;
 use crate::payload::Payload;
 use crate::reply::{GrpcStatus, Reply};
 
+/// How long a closing connection drops what still comes, once its last answer is written.
+pub(crate) const LINGER_MAX: Duration = Duration::from_secs(1);
+
 /// A connection from its first byte to its last. Its owner feeds what it reads to [`advance`](Self::advance), answers
 /// the events, writes [`output`](Self::output) to the socket, and closes the socket when [`ended`](Self::ended) is
 /// true and the output is empty.
@@ -279,11 +282,22 @@ impl Connection {
         }
     }
 
-    /// HTTP/1 after a refusal that left a body unread: shut down writing once the output is empty, keep reading and
-    /// dropping until [`ended`](Self::ended), so that the answer is not lost to a reset.
+    /// After a refusal that left a body unread, and after the last answers of several streams: shut down writing once the
+    /// output is empty, keep reading and dropping until [`ended`](Self::ended), so that no answer is lost to a reset.
+    /// Never for longer than a second after the last byte was written.
     #[must_use]
     pub fn lingering(&self) -> bool {
-        matches!(&self.protocol, Protocol::Http1(http1) if http1.lingering())
+        match &self.protocol {
+            Protocol::Http1(http1) => http1.lingering(),
+            Protocol::Http2(http2) => http2.lingering(),
+            Protocol::Unknown { .. } | Protocol::Ended { .. } => false,
+        }
+    }
+
+    /// Whether it was asked to go, and may bring requests that were sent before it heard; never for longer than a second.
+    #[must_use]
+    pub fn is_parting(&self) -> bool {
+        matches!(&self.protocol, Protocol::Http2(http2) if http2.is_parting())
     }
 }
 

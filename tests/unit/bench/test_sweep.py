@@ -110,7 +110,7 @@ def in_flight_of(plan):
 
 def test_a_capacity_is_sought_until_more_in_flight_bring_no_more(monkeypatch):
     served = {8: 100.0, 16: 90.0, 32: 80.0, 64: 200.0, 128: 310.0, 256: 305.0, 512: 300.0}
-    subject, plans = bench(monkeypatch, lambda plan: loop(plan, served[in_flight_of(plan)]))
+    subject, plans = bench(monkeypatch, lambda plan: loop(plan, served[in_flight_of(plan)]), Settings(slo_ms=1_000.0))
     capacity = subject.capacity()
     assert (capacity.requests_per_s, capacity.in_flight) == (pytest.approx(310.0), 128)
     assert [plan["connections"] for plan in plans] == [8, 16, 32, 64, 128, 256, 512, 128]
@@ -119,10 +119,20 @@ def test_a_capacity_is_sought_until_more_in_flight_bring_no_more(monkeypatch):
     assert subject.capacity().in_flight == 8, "the first of what is no more"
 
 
+def test_a_capacity_is_one_at_which_a_turn_takes_no_longer_than_the_objective(monkeypatch):
+    served = {8: 100.0, 16: 110.0, 32: 120.0, 64: 320.0, 128: 640.0, 256: 660.0, 512: 670.0}
+    subject, _ = bench(monkeypatch, lambda plan: loop(plan, served[in_flight_of(plan)]), Settings(slo_ms=201.0))
+    assert subject.capacity().in_flight == 128
+    subject, _ = bench(monkeypatch, lambda plan: loop(plan, served[in_flight_of(plan)]), Settings(slo_ms=190.0))
+    assert subject.capacity().in_flight == 16
+    subject, _ = bench(monkeypatch, lambda plan: loop(plan, served[in_flight_of(plan)]), Settings(slo_ms=1.0))
+    assert subject.capacity().in_flight == 8, "some figure is needed even so"
+
+
 def test_a_capacity_is_no_lucky_figure_of_its_search(monkeypatch):
     luck = count(0)
     lucky = {1: 140.0}
-    subject, plans = bench(monkeypatch, lambda plan: loop(plan, lucky.get(next(luck), 100.0)))
+    subject, plans = bench(monkeypatch, lambda plan: loop(plan, lucky.get(next(luck), 100.0)), Settings(slo_ms=1_000.0))
     capacity = subject.capacity()
     assert (capacity.requests_per_s, capacity.in_flight) == (pytest.approx(100.0), 16)
     assert max(served for _, served in capacity.steps) == pytest.approx(140.0)

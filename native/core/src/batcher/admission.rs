@@ -35,29 +35,34 @@ impl Batcher {
     /// # Errors
     /// As those of `offer`.
     pub fn foresee(&mut self, priority: u8, time: Patience, now: Instant) -> Result<(), Refusal> {
-        let Patience { since, deadline } = time;
+        let deadline = time.deadline;
         if self.foreseen.is_some_and(|(at, least)| at == now && least <= deadline) {
             return Ok(());
         }
-        let tier = Policy::class(priority);
-        if now < deadline {
-            if !self.is_predicting() {
-                return Ok(());
-            }
-            let latency = self.classes.whole();
-            let wait = self.forecast(tier, 1, latency, now) + self.policy.egress;
-            if now + wait <= deadline {
-                self.foreseen = Some((now, deadline)).filter(|_| !self.is_failing_fast());
-                return Ok(());
-            }
-            let retry_after = self.drain(tier, latency, now);
-            self.demand.observe(tier, 1, now);
-            self.count_refused(Shed::Arrival, now);
-            return Err(overloaded(&self.model, wait, deadline.saturating_duration_since(now), retry_after));
+        if deadline <= now {
+            self.count_refused(Shed::Expired, now);
+            return Err(time.refusal(now));
         }
-        self.count_refused(Shed::Expired, now);
-        let (waited, allowed) = (now.saturating_duration_since(since), deadline.saturating_duration_since(since));
-        Err(Refusal::deadline(waited, allowed))
+        if !self.is_predicting() {
+            return Ok(());
+        }
+        let tier = Policy::class(priority);
+        let Some(refusal) = self.lateness(tier, 1, self.classes.whole(), Patience { since: now, deadline }) else {
+            self.foreseen = Some((now, deadline)).filter(|_| !self.is_failing_fast());
+            return Ok(());
+        };
+        self.demand.observe(tier, 1, now);
+        self.count_refused(Shed::Arrival, now);
+        Err(refusal)
+    }
+
+    /// What a newcomer of these rows is told who would be answered too late, if it would be.
+    fn lateness(&self, tier: usize, rows: u32, latency: &Latency, time: Patience) -> Option<Refusal> {
+        let Patience { since: now, deadline } = time;
+        let wait = self.forecast(tier, rows, latency, now) + self.policy.egress;
+        let is_late = now + wait > deadline;
+        let allowed = deadline.saturating_duration_since(now);
+        is_late.then(|| overloaded(&self.model, wait, allowed, self.drain(tier, latency, now)))
     }
 
     /// Counts one that was refused before it was offered.
@@ -97,9 +102,7 @@ impl Batcher {
     pub(super) fn admit(&mut self, pending: &Pending, now: Instant) -> Result<(), Refusal> {
         if pending.deadline <= now {
             self.shedding.shed(Shed::Expired, 1);
-            let waited = now.saturating_duration_since(pending.arrived_at);
-            let allowed = pending.deadline.saturating_duration_since(pending.arrived_at);
-            return Err(Refusal::deadline(waited, allowed));
+            return Err(Patience { since: pending.arrived_at, deadline: pending.deadline }.refusal(now));
         }
         let requests_max = self.policy.requests_max;
         if self.backlog.queued().requests >= requests_max && self.left_requests > 0 {
@@ -115,15 +118,12 @@ impl Batcher {
         if self.hope.is_some_and(|known| known.covers(&hope)) {
             return Ok(());
         }
-        let latency = self.classes.latency(place);
-        let wait = self.forecast(tier, pending.rows, latency, now) + self.policy.egress;
-        if now + wait <= pending.deadline {
+        let time = Patience { since: now, deadline: pending.deadline };
+        let Some(refusal) = self.lateness(tier, pending.rows, self.classes.latency(place), time) else {
             // What waits makes no difference to the hopeless.
             self.hope = Some(hope).filter(|_| !self.is_failing_fast());
             return Ok(());
-        }
-        let allowed = pending.deadline.saturating_duration_since(now);
-        let refusal = overloaded(&self.model, wait, allowed, self.drain(tier, latency, now));
+        };
         self.shedding.shed(Shed::Arrival, 1);
         Err(refusal)
     }
@@ -339,6 +339,14 @@ pub struct Patience {
     pub since: Instant,
     /// No answer is of use from then on.
     pub deadline: Instant,
+}
+
+impl Patience {
+    /// What somebody is told whose deadline has passed.
+    pub(crate) fn refusal(self, now: Instant) -> Refusal {
+        let Self { since, deadline } = self;
+        Refusal::deadline(now.saturating_duration_since(since), deadline.saturating_duration_since(since))
+    }
 }
 
 /// A newcomer that was not hopeless: neither are others that came at the same time with no more rows and no less time.

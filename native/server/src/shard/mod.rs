@@ -486,10 +486,11 @@ impl<T: Transport> Shard<T> {
     }
 
     fn tell_busy(&mut self) {
-        let links = self.links.iter_mut();
-        let unfinished =
-            links.filter_map(|(_, link)| (link.is_leaving || !link.wire.output().is_empty()).then_some(()));
-        let busy = self.desk.awaited() + unfinished.count();
+        let is_unfinished = |(_, link): (u32, &mut Link<T>)| {
+            link.is_leaving || link.wire.is_parting() || link.wire.lingering() || !link.wire.output().is_empty()
+        };
+        let unfinished = self.links.iter_mut().map(is_unfinished).filter(|&is_unfinished| is_unfinished).count();
+        let busy = self.desk.awaited() + unfinished;
         self.desk.shared.tell_busy(self.desk.index, busy as u64);
     }
 }

@@ -5,10 +5,8 @@ use std::time::{Duration, Instant};
 use super::head::Plan;
 use super::{Http1, State};
 use crate::Output;
+use crate::connection::LINGER_MAX;
 use crate::event::{CloseReason, Violation};
-
-/// How long a closing connection drops what still comes, once its answer is written.
-const LINGER_MAX: Duration = Duration::from_secs(1);
 
 /// The times from which limits run.
 #[derive(Clone, Copy, Debug)]

@@ -75,6 +75,9 @@ pub(crate) struct Http2 {
     parting_reason: Option<CloseReason>,
     /// The peer opens no more streams: it said so, or its input ended.
     peer_parts: bool,
+    /// Something was answered that the peer has not shown to have read before everything ended.
+    answered_last: bool,
+    lingering: Lingering,
     ended: bool,
 }
 
@@ -97,6 +100,15 @@ enum Parting {
     Announced { at: Instant },
     /// The last stream is fixed. Over when all are answered.
     Final { at: Instant },
+}
+
+/// Closing while the peer still writes would make its system tell it of a broken connection before it has read the last
+/// answers. So what it writes is read and dropped until it closes too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lingering {
+    No,
+    /// Until some time after the last byte was written.
+    Since(Option<Instant>),
 }
 
 /// What became of a frame.
@@ -132,6 +144,8 @@ impl Http2 {
             parting: Parting::None,
             parting_reason: None,
             peer_parts: false,
+            answered_last: false,
+            lingering: Lingering::No,
             ended: false,
         }
     }
@@ -166,7 +180,7 @@ impl Http2 {
     }
 
     pub(crate) fn wants_input(&self) -> bool {
-        self.undecided.is_none() && !self.ended
+        self.undecided.is_none() && (!self.ended || self.lingering())
     }
 
     pub(crate) fn open_requests(&self) -> usize {
@@ -185,7 +199,12 @@ impl Http2 {
     }
 
     pub(crate) fn ended(&self) -> bool {
-        self.ended
+        self.ended && !self.lingering()
+    }
+
+    /// See [`Connection::lingering`](crate::Connection::lingering).
+    pub(crate) fn lingering(&self) -> bool {
+        matches!(self.lingering, Lingering::Since(_))
     }
 
     /// Whether a stream is a gRPC call, even one whose head could not be told.
@@ -206,7 +225,13 @@ impl Http2 {
         }
     }
 
+    /// Whether the peer may not have heard yet that it is to open no more streams.
+    pub(crate) fn is_parting(&self) -> bool {
+        !self.ended && matches!(self.parting, Parting::Announced { .. })
+    }
+
     pub(crate) fn input_ended(&mut self, _now: Instant) {
+        self.lingering = Lingering::No;
         if self.ended {
             return;
         }
@@ -235,7 +260,10 @@ impl Http2 {
     /// Ends the connection if an ordinary end has begun and nothing is open any more.
     fn settle(&mut self) {
         let parted = matches!(self.parting, Parting::Final { .. }) || self.peer_parts;
-        if parted && self.streams.is_empty() {
+        if parted && self.streams.is_empty() && !self.ended {
+            if self.answered_last && !self.clocks.is_deaf() {
+                self.lingering = Lingering::Since(None);
+            }
             self.finish(self.parting_reason);
         }
     }
@@ -270,6 +298,7 @@ impl Http2 {
             self.undecided = None;
         }
         self.streams.remove(at, reset);
+        self.answered_last |= self.peer_parts || self.parting != Parting::None;
         if self.streams.is_empty() {
             self.settle();
         }

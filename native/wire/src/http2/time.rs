@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use super::fault::{ErrorCode, Fault};
 use super::frame::{self, kind};
 use super::stream::{Receiving, Stream};
-use super::{Http2, Parting};
+use super::{Http2, Lingering, Parting};
+use crate::connection::LINGER_MAX;
 use crate::event::{CloseReason, Event, StreamId, Violation};
 use crate::limits::Limits;
 use crate::output::Output;
@@ -61,6 +62,10 @@ impl Clocks {
         self.asked_at = None;
     }
 
+    pub(super) fn is_deaf(&self) -> bool {
+        self.deaf
+    }
+
     /// A stream was opened.
     pub(super) fn busy(&mut self) {
         self.idle_since = None;
@@ -75,24 +80,48 @@ impl Http2 {
     /// See [`Connection::on_time`](crate::Connection::on_time).
     pub(crate) fn on_time(&mut self, now: Instant, output: &mut Output) {
         if self.ended {
-            return;
+            return self.check_end(now, output);
         }
         if self.output_stalled(now, output) {
-            return self.finish(Some(CloseReason::WriteTimeout));
+            return self.give_up(CloseReason::WriteTimeout, output);
         }
         if let Err(fault) = self.check_opening(now) {
             return self.fail(&fault, output);
         }
         if !self.check_life(now, output) {
-            return self.finish(Some(CloseReason::DeadPeer));
+            return self.give_up(CloseReason::DeadPeer, output);
         }
         self.check_streams(now, output);
         self.check_idle(now, output);
         self.check_age(now, output);
     }
 
-    pub(crate) fn wrote(&mut self, now: Instant, _output: &mut Output) {
+    pub(crate) fn wrote(&mut self, now: Instant, output: &mut Output) {
         self.clocks.wrote_at = now;
+        if let Lingering::Since(since) = &mut self.lingering
+            && output.is_empty()
+        {
+            since.get_or_insert(now);
+        }
+    }
+
+    /// Ends the connection of a peer that will take nothing more.
+    fn give_up(&mut self, reason: CloseReason, output: &mut Output) {
+        output.clear();
+        self.finish(Some(reason));
+    }
+
+    /// What was to be said when everything ended is taken in time, and so is the peer's own end.
+    fn check_end(&mut self, now: Instant, output: &mut Output) {
+        if self.output_stalled(now, output) {
+            output.clear();
+            self.lingering = Lingering::No;
+        } else if let Lingering::Since(since) = &mut self.lingering
+            && output.is_empty()
+            && passed(*since.get_or_insert(now), now, LINGER_MAX)
+        {
+            self.lingering = Lingering::No;
+        }
     }
 
     fn output_stalled(&mut self, now: Instant, output: &Output) -> bool {

@@ -1,4 +1,8 @@
+use super::streams::{DATA, PREFACE, frame, frames, infer_on};
 use super::*;
+
+const PING: u8 = 6;
+const ACK: u8 = 1;
 
 fn begin(bench: &Bench, delay_ms: u64) {
     let leave_at = bench.clock.now() + Duration::from_millis(delay_ms);
@@ -74,6 +78,52 @@ fn a_request_that_was_on_its_way_is_answered_with_the_farewell() {
     assert!(eager.is_closed() && silent.is_closed());
     assert!(bench.shared.wait_idle(Duration::ZERO));
     bench.assert_idle();
+}
+
+#[test]
+fn a_call_that_was_sent_before_its_sender_heard_is_answered() {
+    let (mut bench, _model) = Bench::serving(Placement::Inline, |_| {});
+    let client = bench.connect();
+    client.say(PREFACE);
+    client.say(infer_on(1, 1.0, &[]));
+    bench.tick(&[&client]);
+    assert!(frames(&client).iter().any(|(_, stream, _)| *stream == 1));
+    begin(&bench, 0);
+    bench.tick(&[]);
+    let asked = frames(&client).into_iter().find(|(kind, ..)| *kind == PING).expect("whether it has heard").2;
+    bench.tick(&[]);
+    assert!(!bench.shared.wait_idle(Duration::ZERO), "a call may be on its way");
+    client.say(infer_on(3, 2.0, &[]));
+    client.say(frame(PING, ACK, 0, &asked));
+    bench.tick(&[&client]);
+    assert!(frames(&client).iter().any(|(kind, stream, _)| (*kind, *stream) == (DATA, 3)), "a message");
+    bench.tick(&[]);
+    assert!(!bench.shared.wait_idle(Duration::ZERO) && !client.is_closed(), "it may not have read its answer");
+    client.close();
+    bench.tick(&[&client]);
+    assert!(bench.shared.wait_idle(Duration::ZERO) && client.is_closed());
+}
+
+#[test]
+fn whoever_does_not_close_after_its_last_answer_is_waited_for_a_second() {
+    let (mut bench, _model) = Bench::serving(Placement::Inline, |_| {});
+    let client = bench.connect();
+    client.say(PREFACE);
+    bench.tick(&[&client]);
+    begin(&bench, 0);
+    bench.tick(&[]);
+    client.say(infer_on(1, 1.0, &[]));
+    bench.tick(&[&client]);
+    let asked = frames(&client).into_iter().find(|(kind, ..)| *kind == PING).expect("whether it has heard").2;
+    client.say(frame(PING, ACK, 0, &asked));
+    bench.tick(&[&client]);
+    bench.clock.advance_ms(999);
+    bench.tick(&[]);
+    assert!(!bench.shared.wait_idle(Duration::ZERO) && !client.is_closed());
+    bench.clock.advance_ms(501);
+    bench.tick(&[]);
+    bench.tick(&[]);
+    assert!(bench.shared.wait_idle(Duration::ZERO) && client.is_closed());
 }
 
 #[test]

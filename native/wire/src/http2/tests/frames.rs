@@ -153,8 +153,10 @@ fn a_goaway_of_the_peer_lets_what_is_open_finish() {
     assert!(!peer.http2.ended());
     peer.reply(1, 200, b"ok");
     assert_eq!(peer.send(&[]), ["closing -"]);
-    assert!(peer.http2.ended());
+    assert!(peer.http2.lingering());
     assert_eq!(peer.said()[1..], ["DATA 1 end 2"]);
+    peer.http2.input_ended(peer.now);
+    assert!(peer.http2.ended());
 }
 
 #[test]
@@ -173,8 +175,23 @@ fn a_drain_takes_what_is_on_its_way_and_refuses_the_rest() {
     peer.reply(1, 200, b"");
     assert!(!peer.http2.ended());
     peer.reply(3, 200, b"");
-    assert!(peer.http2.ended());
     assert_eq!(peer.send(&[]), ["closing -"]);
+    assert!(peer.http2.lingering() && peer.http2.wants_input(), "the peer may not have read its answers");
+    peer.said();
+    assert!(peer.send(&[&get(7)[..], &ping()].concat()).is_empty() && peer.said().is_empty());
+    peer.http2.input_ended(peer.now);
+    assert!(peer.http2.ended() && !peer.http2.lingering());
+}
+
+#[test]
+fn whoever_has_shown_to_have_read_everything_is_not_waited_for() {
+    let mut peer = Peer::new();
+    peer.send(&get(1));
+    peer.reply(1, 200, b"ok");
+    peer.http2.drain(peer.now, &mut peer.output);
+    let asked = peer.sent().pop().expect("a question");
+    assert_eq!(peer.send(&frame(kind::PING, flag::ACK, 0, &asked.payload)), ["closing -"]);
+    assert!(peer.http2.ended());
 }
 
 #[test]

@@ -75,6 +75,35 @@ fn output_that_nobody_takes_ends_the_connection() {
     peer.http2.wrote(peer.now, &mut peer.output);
     assert!(peer.pass(seconds(29)).is_empty());
     assert_eq!(peer.pass(seconds(1)), ["reset 3", "closing WriteTimeout"]);
+    assert!(peer.http2.ended() && peer.output.is_empty());
+}
+
+#[test]
+fn lingering_lasts_a_second_from_the_last_byte_written() {
+    let mut peer = Peer::new();
+    peer.send(&[get(1), frame(kind::GOAWAY, 0, 0, &[0; 8])].concat());
+    peer.reply(1, 200, b"ok");
+    peer.send(&[]);
+    peer.pass(seconds(20));
+    assert!(peer.http2.lingering(), "the answer is not written yet");
+    peer.said();
+    peer.http2.wrote(peer.now, &mut peer.output);
+    peer.pass(seconds(1) - MILLISECOND);
+    assert!(peer.http2.lingering());
+    peer.pass(MILLISECOND);
+    assert!(peer.http2.ended() && !peer.http2.lingering());
+}
+
+#[test]
+fn last_answers_that_nobody_takes_are_dropped() {
+    let mut peer = Peer::new();
+    peer.send(&[get(1), frame(kind::GOAWAY, 0, 0, &[0; 8])].concat());
+    peer.reply(1, 200, b"ok");
+    peer.pass(seconds(0));
+    peer.pass(seconds(30) - MILLISECOND);
+    assert!(!peer.output.is_empty() && !peer.http2.ended());
+    peer.pass(MILLISECOND);
+    assert!(peer.output.is_empty() && peer.http2.ended());
 }
 
 #[test]

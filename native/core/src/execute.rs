@@ -154,7 +154,7 @@ impl Lane<'_> {
         outputs: RunOutputs,
         started_at: Instant,
     ) -> Option<Failure> {
-        let RunOutputs { mut outputs, input, run, output } = outputs;
+        let RunOutputs { mut outputs, input, run, output, .. } = outputs;
         let requests = (items.len() - start) as u32;
         let rows: u32 = items[start..].iter().map(Item::row_count).sum();
         let padded = self.contract.ragged.as_deref().and_then(|ragged| Padded::of(ragged, &items[start..]));

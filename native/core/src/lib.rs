@@ -43,7 +43,7 @@ pub use execute::execute;
 pub use health::{Health, Verdict as HealthVerdict};
 pub use latency::{Latency, Surface};
 pub use limits::Limits;
-pub use model::{Executor, Model, RunFailure, RunOutputs};
+pub use model::{Executor, Model, Preparer, RowFault, RunFailure, RunOutputs, Step, StepPlace};
 pub use outlook::Outlook;
 pub use policy::{Mode, Policy, Rules};
 pub use refusal::{Entry, GrpcCode, Reason, Refusal, quoted};

@@ -170,7 +170,7 @@ impl Executor for FakeExecutor {
             return Err(failure);
         }
         let outputs = if is_misshapen { outputs.iter().map(with_one_row_more).collect() } else { outputs };
-        Ok(RunOutputs { outputs, input: Duration::ZERO, run, output: Duration::ZERO })
+        Ok(RunOutputs { outputs, run, ..RunOutputs::default() })
     }
 }
 

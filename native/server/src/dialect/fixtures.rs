@@ -17,6 +17,7 @@ fn spec(&(name, datatype, axes): &Spec<'_>) -> TensorSpec {
         axes: axes.iter().map(axis).collect(),
         optional: false,
         labels: None,
+        base64: false,
     }
 }
 

@@ -20,8 +20,31 @@ class Difference(NamedTuple):
     """One way in which the two are not the same."""
 
     rows: str
-    """Which rows showed it: seeded, nan, infinite, empty, strided."""
+    """Which rows showed it: seeded, nan, infinite, empty, strided; alone: those of others changed a row."""
     text: str
+
+
+def mixture(kernel: Kernel, sizes: Mapping[str, int] | None = None, seed: int = 0) -> str | None:
+    """How a row's outputs depend on the other rows of its batch.
+
+    None where they do not, as far as seeded rows show, or where the kernel takes no such rows.
+    Requests of strangers share batches, so a kernel must give each row what it gives it alone.
+    """
+    if kernel.per == "row":
+        return None
+    dice, known = _surroundings(kernel, sizes, seed)
+    arrays = {port.name: _seeded(port, known, dice) for port in kernel.batch_inputs.values()}
+    try:
+        kernel.run(**arrays)
+    except Exception:  # noqa: BLE001 - compiled, an index out of bounds would not be noticed
+        return None
+    together = kernel.run_compiled(**arrays).outputs
+    for row in range(known[ROWS]):
+        alone = kernel.run_compiled(**{name: array[row : row + 1] for name, array in arrays.items()}).outputs
+        for name, expected in alone.items():
+            if not _same(together[name][row : row + 1], expected).all():
+                return f"row {row} of '{name}' is another alone than among {known[ROWS]} rows"
+    return None
 
 
 def compare(kernel: Kernel, sizes: Mapping[str, int] | None = None, seed: int = 0) -> list[Difference]:
@@ -29,18 +52,27 @@ def compare(kernel: Kernel, sizes: Mapping[str, int] | None = None, seed: int = 
 
     Symbols have the sizes given, or a small one each. Rows are the same for a kernel of this name and a seed.
     """
-    dice = np.random.default_rng([seed, zlib.crc32(kernel.name.encode())])
-    known = {ROWS: ROWS_COMPARED, **(sizes or {})}
-    for port in kernel.batch_inputs.values():
-        for axis in port.shape:
-            if isinstance(axis, str) and axis.isidentifier():
-                known.setdefault(axis, AXIS_COMPARED)
-    return [
+    dice, known = _surroundings(kernel, sizes, seed)
+    found = [
         Difference(name, text)
         for name, make in _CASES.items()
         if not (kernel.fastmath and name in ("nan", "infinite"))
         for text in _differences(kernel, {port.name: make(port, known, dice) for port in kernel.batch_inputs.values()})
     ]
+    mixed = None if found else mixture(kernel, sizes, seed)
+    return [*found, Difference("alone", mixed)] if mixed else found
+
+
+def _surroundings(
+    kernel: Kernel, sizes: Mapping[str, int] | None, seed: int
+) -> tuple[np.random.Generator, dict[str, int]]:
+    """Dice, and a size for every symbol."""
+    known = {ROWS: ROWS_COMPARED, **(sizes or {})}
+    for port in kernel.batch_inputs.values():
+        for axis in port.shape:
+            if isinstance(axis, str) and axis.isidentifier():
+                known.setdefault(axis, AXIS_COMPARED)
+    return np.random.default_rng([seed, zlib.crc32(kernel.name.encode())]), known
 
 
 def _differences(kernel: Kernel, arrays: dict[str, Array]) -> list[str]:
@@ -66,16 +98,19 @@ def _unequal(plain: Ran, compiled: Ran) -> list[str]:
     for name, expected in plain.outputs.items():
         row_shape = (int(good.sum()), -1) if good.any() else (0, 0)
         ours, theirs = (array[good].reshape(row_shape) for array in (compiled.outputs[name], expected))
-        if ours.dtype.kind == "f":
-            with np.errstate(all="ignore"):
-                same = np.isclose(ours, theirs, TOLERANCE_RELATIVE, TOLERANCE_ABSOLUTE, equal_nan=True)
-        else:
-            same = ours == theirs
+        same = _same(ours, theirs)
         if not same.all():
             row, value = np.argwhere(~same)[0]
             kept = np.flatnonzero(good)[row]
             found.append(f"'{name}' row {kept}: {ours[row, value]!s} compiled, {theirs[row, value]!s} as Python")
     return found
+
+
+def _same(ours: Array, theirs: Array) -> Array:
+    if ours.dtype.kind != "f":
+        return np.equal(ours, theirs)
+    with np.errstate(all="ignore"):
+        return np.isclose(ours, theirs, TOLERANCE_RELATIVE, TOLERANCE_ABSOLUTE, equal_nan=True)
 
 
 # Rows ----------------------------------------------------------------------------------------------------------------

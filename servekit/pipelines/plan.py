@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from servekit.kernels import Kernel, KernelError
+from servekit.kernels.comparing import mixture
 from servekit.kernels.ports import ROWS, Port
 from servekit.pipelines.contracts import DATATYPES, Shape, metadata_shape
 from servekit.pipelines.faults import PipelineError
@@ -138,13 +139,25 @@ class Plan:
         return tuple(number for number in sorted(self.slots) if self.values[number].place == "row")
 
     def compile(self) -> None:
-        """Compiles every kernel, which else happens when the plan crosses; an error names the step."""
+        """Compiles every kernel, which else happens when the plan crosses, and sees that none mixes rows.
+
+        An error names the step.
+        """
         for call in self.batch:
-            if isinstance(call, KernelCall):
-                try:
-                    call.kernel.compiled()
-                except KernelError as error:
-                    raise PipelineError(f"pipeline of '{self.name}': {call.step}: {error}") from None
+            if not isinstance(call, KernelCall):
+                continue
+            try:
+                call.kernel.compiled()
+                # Those that come with servekit are known not to.
+                is_own = call.kernel.py_func.__module__.startswith("servekit.kernels.")
+                mixed = None if is_own else mixture(call.kernel)
+            except KernelError as error:
+                raise PipelineError(f"pipeline of '{self.name}': {call.step}: {error}") from None
+            if mixed:
+                raise PipelineError(
+                    f"pipeline of '{self.name}': {call.step}: {mixed}, and requests of others share its batch; declare "
+                    'it per="row"'
+                )
 
     def contract(self) -> dict[str, Any]:
         """What clients see in place of the model's own contract."""

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from servekit.kernels import audio, boxes, compare, image, kernel, numbers, scores, vectors
+from servekit.kernels import audio, boxes, compare, comparing, image, kernel, numbers, scores, vectors
 from servekit.kernels.contract import Kernel
 from tests.unit.kernels.samples import ROW, ROW_RESULT, VALUES, bounded, doubled, explosive_batch, summed
 
@@ -72,6 +72,25 @@ def test_a_row_that_reads_outside_is_told_and_not_run():
 def test_a_kernel_that_raises_in_python_is_told():
     (first, *_) = compare(explosive_batch, {"rows": 100})
     assert "RuntimeError: nobody meant this" in first.text
+
+
+@kernel(inputs=VALUES, outputs=RESULT)
+def centred(values, result):
+    for column in range(values.shape[1]):
+        total = 0.0
+        for row in range(values.shape[0]):
+            total += values[row, column]
+        for row in range(values.shape[0]):
+            result[row, column] = values[row, column] - total / values.shape[0]
+
+
+def test_a_kernel_that_mixes_rows_is_told():
+    assert compare(centred) == [("alone", "row 0 of 'result' is another alone than among 5 rows")]
+    assert comparing.mixture(doubled) is None
+
+
+def test_what_cannot_be_tried_is_not_taken_for_a_mixture():
+    assert comparing.mixture(explosive_batch) is None
 
 
 def test_the_same_seed_gives_the_same_rows():

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from servekit.kernels import Kernel
-from servekit.pipelines import recipe
+from servekit.pipelines import PipelineError, recipe
 from servekit.pipelines.buffers import Use, slots
 from servekit.pipelines.plan import Value
 from tests.unit.pipelines import samples
@@ -110,3 +110,22 @@ def test_a_plan_crosses_as_json(monkeypatch):
         "inputs": [{"name": "pixels", "value": 4}],
         "outputs": [{"name": "logits", "value": 5}],
     }
+
+
+def test_a_kernel_that_mixes_rows_ends_the_load(tmp_path):
+    (tmp_path / "kernels.py").write_text(
+        """
+from servekit import kernel
+
+VALUES = ("float32", ("rows", "width"))
+
+@kernel(inputs={"values": VALUES}, outputs={"result": VALUES})
+def ranked(values, result):
+    for row in range(values.shape[0]):
+        for column in range(values.shape[1]):
+            result[row, column] = values[row, column] - values[0, column]
+"""
+    )
+    written = 'after: [{use: "kernels.py:ranked"}]'
+    with pytest.raises(PipelineError, match=r"after step 1 .*row 1 of 'result' is another alone than among 5 rows"):
+        plan(written, samples.SCORER, folder=tmp_path, allow_code=True).compile()

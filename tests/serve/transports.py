@@ -107,6 +107,11 @@ def inference_stub(channel: grpc.Channel) -> Any:
     return stub_module("open_inference_pb2_grpc").GRPCInferenceServiceStub(channel)
 
 
+def framed_arrays(body: bytes) -> dict[str, np.ndarray]:
+    """Outputs of a gRPC answer as it came, with its length in front."""
+    return message_arrays(stub_module("open_inference_pb2").ModelInferResponse.FromString(body[5:]))
+
+
 def message_arrays(answer: Any) -> dict[str, np.ndarray]:
     """Outputs of a gRPC answer."""
     return {

@@ -61,7 +61,7 @@ enum Failure {
         asked: Option<u64>,
         allowed: u64,
     },
-    Panicked(String),
+    Panicked(Fault),
     Lost(String),
     /// Its outputs do not have one row per row.
     Misshapen,
@@ -136,10 +136,10 @@ impl Lane<'_> {
             }
             Ok(Err(RunFailure::Lost(text))) => Failure::Lost(text),
             Err(payload) => {
-                let text = panic_text(payload.as_ref());
+                let fault = Fault::of_panic(payload.as_ref());
                 self.report.panics += 1;
-                self.report.fault.get_or_insert_with(|| Fault::of(&text));
-                Failure::Panicked(text)
+                self.report.fault.get_or_insert_with(|| fault.clone());
+                Failure::Panicked(fault)
             }
         };
         let run = clock().saturating_duration_since(started_at);
@@ -240,7 +240,7 @@ impl Lane<'_> {
                 self.report.memory_refused = true;
                 run_memory(asked, allowed)
             }
-            Failure::Panicked(text) => Fault::of(&text).refusal(),
+            Failure::Panicked(fault) => fault.refusal(),
             Failure::Lost(_) | Failure::Misshapen => lane_lost(&self.contract.model),
         };
         item.answer(Err(refusal), self.answers);
@@ -322,9 +322,4 @@ fn lane_lost(model: &str) -> Refusal {
     const WAIT: Duration = Duration::from_millis(100);
     let text = format!("the lane that ran this batch of '{model}' ended, a new one is starting; retry in 100 ms");
     Refusal::new(Reason::LaneLost, text).retry_after(WAIT)
-}
-
-fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    String::from(text.unwrap_or("panic without a text"))
 }

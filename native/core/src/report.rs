@@ -67,6 +67,14 @@ impl Fault {
         Self { number: (hash >> 16) as u16 ^ hash as u16, text: String::from(text) }
     }
 
+    /// The fault of this panic.
+    #[must_use]
+    pub fn of_panic(payload: &(dyn std::any::Any + Send)) -> Self {
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        Self::of(text.unwrap_or("panic without a text"))
+    }
+
     /// The answer to a request that met it.
     #[must_use]
     pub fn refusal(&self) -> Refusal {

@@ -309,7 +309,7 @@ fn a_plan_that_does_not_know_its_models_is_refused() {
         (plan("x", "y", "float32", "[]"), &["wide"], "input 'x' is FP32 [] a row"),
     ];
     for (plan, names, expected) in table {
-        let text = build(&plan, names).err().expect("it is refused");
+        let text = build(&plan, names).expect_err("it is refused");
         assert!(text.starts_with("pipeline of 'own': ") && text.contains(expected), "{text}");
     }
     let idle = Plan::default()
@@ -318,9 +318,9 @@ fn a_plan_that_does_not_know_its_models_is_refused() {
         .input("a", 0)
         .model("two", &[("a", 0)], &[("c", 1)])
         .output("c", 1);
-    let text = build(&idle, &["two"]).err().expect("it is refused");
+    let text = build(&idle, &["two"]).expect_err("it is refused");
     assert!(text.contains("model (two): input 'b' of model 'two' has no value"), "{text}");
-    let text = Pipeline::build("{", &[], Path::new("/"), LIMITS).err().expect("it is refused").text;
+    let text = Pipeline::build("{", &[], Path::new("/"), LIMITS).expect_err("it is refused").text;
     assert!(text.starts_with("a pipeline: its plan cannot be read"), "{text}");
 }
 

@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use servekit_core::{Executor, Inputs, Item, Outputs, RowFault, RunFailure, RunOutputs, Tensor, element_count, list};
-use smallvec::SmallVec;
 
 use super::axis::Sizes;
-use super::kernel::{Frame, Kernel};
+use super::kernel::{Frame, Kernel, Need};
 use super::layout::{BatchCall, Layout, Work};
 use super::memory::{Memory, Room};
 use crate::gather::{Portion, gather_rows, inconsistent};
 use crate::lane::{Lane as ModelLane, Part};
+
+mod groups;
 
 /// Up to this size copying an answer costs less than keeping its buffer from being used again.
 const COPIED_BYTES_MAX: usize = 4096;
@@ -28,6 +29,10 @@ pub struct PipelineLane {
     kernel_bytes_max: u64,
     memory: Memory,
     frame: Frame,
+    /// Of the call in hand, and where its outputs go; kept for their memory.
+    need: Need,
+    /// See `need`.
+    rooms: Vec<Room>,
     /// Of the values of this batch.
     sizes: Sizes,
     /// Of the kernel in hand.
@@ -54,6 +59,8 @@ impl PipelineLane {
             kernel_bytes_max,
             memory: Memory::new(layout.slots),
             frame: Frame::new(),
+            need: Need::default(),
+            rooms: Vec::new(),
             sizes: Sizes::default(),
             kernel_sizes: Sizes::default(),
             values,
@@ -80,6 +87,7 @@ impl PipelineLane {
 
     fn release_all(&mut self) {
         self.values.iter_mut().for_each(|value| *value = None);
+        self.rooms.clear();
         self.refused.clear();
     }
 
@@ -87,6 +95,11 @@ impl PipelineLane {
         let started_at = Instant::now();
         let layout = Arc::clone(&self.layout);
         self.sizes.reset(layout.names);
+        if let Some(lengths) = layout.lengths.as_ref().filter(|_| self.counts_rows)
+            && let Some(rows) = self.lengths(portions, lengths)?
+        {
+            return self.run_groups(portions, lengths, &rows);
+        }
         let rows = self.rows(portions, rows)?;
         self.sizes.agree(layout.rows, rows.count);
         for index in 0..layout.gathered.len() {
@@ -129,18 +142,21 @@ impl PipelineLane {
     fn gather<P: Portion>(&mut self, portions: &[P], index: usize, rows: Rows) -> Result<(), RunFailure> {
         let number = self.layout.gathered[index];
         let value = &self.layout.values[number];
-        let mut tensors = portions.iter().map(|portion| {
-            let tensor = portion.inputs().get(index).and_then(Option::as_ref);
-            tensor.map(|tensor| (portion.rows(), tensor)).ok_or_else(inconsistent)
-        });
-        let Some(first) = tensors.next() else { return Err(inconsistent()) };
-        let (first_rows, first) = first?;
-        let counts = |rows: usize, tensor: &Tensor| tensor.shape.first().is_some_and(|&found| found == rows as i64);
-        let mut is_even = first.datatype == value.datatype && (!rows.are_counted || counts(first_rows, first));
-        for tensor in tensors {
+        let tensors = || {
+            portions.iter().map(|portion| {
+                let tensor = portion.inputs().get(index).and_then(Option::as_ref);
+                tensor.map(|tensor| (portion.rows(), tensor)).ok_or_else(inconsistent)
+            })
+        };
+        // One without rows may have any length, because it brings none.
+        let has_rows = |tensor: &Result<(usize, &Tensor), _>| tensor.as_ref().is_ok_and(|(rows, _)| *rows > 0);
+        let Some(first) = tensors().find(has_rows).or_else(|| tensors().next()) else { return Err(inconsistent()) };
+        let (_, first) = first?;
+        let mut is_even = first.datatype == value.datatype;
+        for tensor in tensors().filter(|_| rows.are_counted) {
             let (rows, tensor) = tensor?;
-            is_even &= tensor.datatype == first.datatype && counts(rows, tensor);
-            is_even &= tensor.shape.get(1..) == first.shape.get(1..);
+            is_even &= tensor.datatype == first.datatype && tensor.shape.first() == Some(&(rows as i64));
+            is_even &= rows == 0 || tensor.shape.get(1..) == first.shape.get(1..);
         }
         let mut shape = first.shape.clone();
         if let (true, Some(first)) = (rows.are_counted, shape.first_mut()) {
@@ -210,44 +226,46 @@ impl PipelineLane {
         }
         let values = &self.values;
         let taken = || inputs.iter().filter_map(|&number| values[number].as_ref());
-        let need = kernel.need(taken(), &mut self.kernel_sizes).map_err(|why| rejected(&why))?;
-        if need.bytes() > self.kernel_bytes_max {
-            return Err(RunFailure::Memory { asked: Some(need.bytes()), allowed: self.kernel_bytes_max });
+        kernel.measure(taken(), &mut self.kernel_sizes, &mut self.need).map_err(|why| rejected(&why))?;
+        let needed = self.need.bytes();
+        if needed > self.kernel_bytes_max {
+            return Err(RunFailure::Memory { asked: Some(needed), allowed: self.kernel_bytes_max });
         }
         self.frame.begin();
         for (port, tensor) in kernel.inputs.iter().zip(taken()) {
             self.frame.add(start(&tensor.data), port, &tensor.shape);
         }
-        let mut rooms: SmallVec<[Room; 4]> = SmallVec::new();
-        for ((port, (shape, bytes)), &number) in kernel.outputs.iter().zip(&need.outputs).zip(outputs) {
+        self.rooms.clear();
+        for ((port, output), &number) in kernel.outputs.iter().zip(&self.need.outputs).zip(outputs) {
             // Within what a kernel may fill, so within the address space.
-            let mut room = self.memory.room(self.layout.values[number].slot, *bytes as usize);
-            self.frame.add(room.bytes_mut().as_ptr(), port, shape);
-            rooms.push(room);
+            let mut room = self.memory.room(self.layout.values[number].slot, output.bytes as usize);
+            self.frame.add(room.bytes_mut().as_mut_ptr(), port, &output.shape);
+            self.rooms.push(room);
         }
-        // SAFETY: the plan describes this kernel, whose declaration `need` was computed from. Inputs are values of this
-        // batch, which `values` keeps and nobody writes; outputs are rooms, which share their memory with nobody and
-        // stay where they are until they are handed over below.
-        let is_done = unsafe { self.frame.call(kernel, &need) };
+        // SAFETY: the plan describes this kernel, whose declaration the need was computed from. Inputs are values of
+        // this batch, which `values` keeps and nobody writes; outputs are rooms, which share their memory with nobody
+        // and stay where they are until they are handed over below.
+        let is_done = unsafe { self.frame.call(kernel, &self.need) };
         if !is_done {
             return Err(rejected("the kernel failed as a whole; it raised an exception, or rows do not fit it"));
         }
-        self.note_faults(step, kernel, &mut rooms, rows);
-        for ((room, (shape, _)), (port, &number)) in
-            rooms.into_iter().zip(need.outputs).zip(kernel.outputs.iter().zip(outputs))
-        {
+        self.note_faults(step, kernel, rows);
+        for (&number, port) in outputs.iter().zip(&kernel.outputs).rev() {
+            let (Some(room), Some(output)) = (self.rooms.pop(), self.need.outputs.pop()) else {
+                return Err(inconsistent());
+            };
             let data = self.memory.written(room);
-            self.settle(step, number, Tensor { datatype: port.datatype, shape, data }, rows)?;
+            self.settle(step, number, Tensor { datatype: port.datatype, shape: output.shape, data }, rows)?;
         }
         Ok(())
     }
 
     /// Remembers which rows a kernel has refused. Their outputs become zeros: what comes after must not stumble over
     /// what the last batch left there, because that would harm the neighbours.
-    fn note_faults(&mut self, step: &str, kernel: &Kernel, rooms: &mut [Room], rows: Rows) {
+    fn note_faults(&mut self, step: &str, kernel: &Kernel, rows: Rows) {
         let total = self.frame.rows();
         for (row, fault) in self.frame.faults() {
-            for room in rooms.iter_mut() {
+            for room in &mut self.rooms {
                 let bytes = room.bytes_mut();
                 let row_bytes = bytes.len() / total;
                 bytes[row * row_bytes..(row + 1) * row_bytes].fill(0);

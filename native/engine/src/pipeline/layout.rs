@@ -8,6 +8,7 @@ use servekit_stages::{Dim, Stage, StageLimits};
 
 use super::axis::{Axes, Axis, Names};
 use super::kernel::{Function, Kernel, Port, RANK_MAX};
+use super::lengths::Lengths;
 use super::plan::{self, Place, Plan, Size};
 
 /// What counts the rows of a batch, in the axes of kernels.
@@ -103,6 +104,8 @@ pub(super) struct Layout {
     pub(super) names: usize,
     /// The place of the name that counts rows.
     pub(super) rows: usize,
+    /// How rows of several lengths run together; `None` where they do not.
+    pub(super) lengths: Option<Lengths>,
 }
 
 impl Layout {
@@ -227,6 +230,7 @@ impl Draft {
             slots: self.slots,
             names: self.names.len(),
             rows,
+            lengths: None,
         }
     }
 
@@ -403,9 +407,10 @@ fn kernel(place: &str, declared: plan::Kernel) -> Result<Kernel, String> {
     if inputs.is_empty() || outputs.is_empty() || declared.address == 0 {
         return Err(format!("{place}: inputs, outputs and an address are needed; write the plan again"));
     }
+    let address = std::ptr::with_exposed_provenance::<()>(declared.address);
     // SAFETY: not null; and a plan is made by Python, which compiled this function of the kernels' ABI just before and
     // keeps it as long as the plan is used. Nothing a client sends comes near it.
-    let function = unsafe { std::mem::transmute::<usize, Function>(declared.address) };
+    let function = unsafe { std::mem::transmute::<*const (), Function>(address) };
     let messages = declared.messages.into_iter().map(String::into).collect();
     Ok(Kernel { function, inputs, outputs, scratch, messages, rows, names: names.len() })
 }

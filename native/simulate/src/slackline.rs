@@ -126,6 +126,7 @@ impl Slackline {
             deadline: self.instant(deadline_ns),
             priority,
             alone: false,
+            prepared: None,
         }
     }
 

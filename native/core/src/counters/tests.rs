@@ -8,7 +8,7 @@ use crate::{RunId, Timing};
 
 fn threads() -> (Arc<ShardCounters>, Arc<ModelCounters>) {
     let shard = ShardCounters::new();
-    let model = ModelCounters::new(&shard);
+    let model = ModelCounters::new(&shard, &[]);
     (shard, model)
 }
 
@@ -140,7 +140,7 @@ fn report(runs: &[(u32, u32)]) -> Report {
     let mut report = Report::started(RunId::default(), Instant::now());
     for &(rows, requests) in runs {
         let [input, run, output] = [1, 100, 2].map(Duration::from_micros);
-        report.runs.push(crate::Run { rows, requests, run, input, output });
+        report.runs.push(crate::Run { rows, requests, rows_refused: 0, run, input, output });
     }
     report
 }

@@ -60,7 +60,7 @@ pub(crate) fn labelled(mut contract: Contract, labels: &[&str]) -> Contract {
 
 /// A reply of these outputs.
 pub(crate) fn reply(outputs: impl IntoIterator<Item = Tensor>) -> Reply {
-    Reply { outputs: outputs.into_iter().collect(), timing: Timing::default() }
+    Reply { outputs: outputs.into_iter().collect(), timing: Timing::default(), steps: None }
 }
 
 /// A tensor of these bytes.

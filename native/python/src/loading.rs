@@ -9,12 +9,13 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::json;
 use servekit_engine::{
     CorePlan, Description, DeviceChoice, Environment, Execution, LoadedModel, LogLevel, ModelSpec, Pipeline,
-    ProfileUse, Sample, Settings, Shares, StageLimits, core_plan,
+    ProfileUse, Sample, Settings, Shares, core_plan,
 };
 use servekit_server::core::{
-    Axis, Contract, Datatype, Limits, Model, Policy, Reason, Refusal, StepPlace, Tensor, TensorSpec, latency_targets,
+    Axis, Contract, Datatype, Limits, Model, Policy, Reason, Refusal, Tensor, TensorSpec, latency_targets,
 };
 use servekit_server::{Placement, Served};
+use servekit_stages::StageLimits;
 
 use crate::config;
 use crate::errors::Error;
@@ -138,9 +139,12 @@ impl Loader {
         let Some(pipeline) = &loaded.pipeline else { return vec![file()] };
         let mut piped = self.form(model, &loaded.model, Arc::clone(pipeline) as Arc<dyn Model>);
         // What was measured of the file is by the sizes of its own inputs.
-        piped.policy.class_surfaces = Vec::new();
-        let is_prepared = pipeline.steps().iter().any(|step| step.place == StepPlace::Row);
-        if is_prepared || model.execution != config::Placement::Inline {
+        piped.policy.class_surfaces = Vec::new().into();
+        piped.policy.rows_max = piped.policy.rows_max.min(pipeline.batch_rows_max());
+        let lanes = pipeline.models().iter().map(|model| model.description().lanes);
+        piped.policy.lanes = lanes.fold(piped.policy.lanes, u32::min);
+        if model.execution != config::Placement::Inline {
+            // Whether a shard has the time was found out for the file alone.
             piped.placement = Placement::Pool;
         }
         let is_raw_asked = model.names().count() > 1;

@@ -46,7 +46,7 @@ impl Server {
     /// Loads and serves one more model.
     fn load(&self, python: Python<'_>, model_json: &str) -> PyResult<String> {
         leave_python(python, || {
-            let model: crate::config::Model = parse(model_json)?;
+            let model: config::Model = parse(model_json)?;
             self.runtime.load(&model)?;
             let snapshot = self.document()?;
             let models = snapshot["models"].as_array().into_iter().flatten();

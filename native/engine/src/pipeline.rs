@@ -127,3 +127,6 @@ impl std::fmt::Debug for Pipeline {
         formatter.debug_struct("Pipeline").field("contract", &self.contract).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

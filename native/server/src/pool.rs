@@ -3,9 +3,6 @@
 mod preparing;
 mod state;
 
-#[cfg(test)]
-mod tests;
-
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

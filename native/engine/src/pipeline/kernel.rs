@@ -21,23 +21,23 @@ pub(super) type Function = unsafe extern "C" fn(*mut Call) -> i64;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct View {
-    data: *mut u8,
-    dtype: i64,
-    rank: i64,
-    dims: [i64; RANK_MAX],
-    strides: [i64; RANK_MAX],
+    pub(super) data: *mut u8,
+    pub(super) dtype: i64,
+    pub(super) rank: i64,
+    pub(super) dims: [i64; RANK_MAX],
+    pub(super) strides: [i64; RANK_MAX],
 }
 
 /// The one argument of a kernel.
 #[repr(C)]
 pub(super) struct Call {
-    tensors: *const View,
-    inputs: i64,
-    outputs: i64,
-    rows: i64,
-    scratch: *mut u8,
-    scratch_bytes: i64,
-    faults: *mut i64,
+    pub(super) tensors: *const View,
+    pub(super) inputs: i64,
+    pub(super) outputs: i64,
+    pub(super) rows: i64,
+    pub(super) scratch: *mut u8,
+    pub(super) scratch_bytes: i64,
+    pub(super) faults: *mut i64,
 }
 
 const _: () = assert!(size_of::<View>() == 152 && size_of::<Call>() == 56);

@@ -403,9 +403,10 @@ fn kernel(place: &str, declared: plan::Kernel) -> Result<Kernel, String> {
     if inputs.is_empty() || outputs.is_empty() || declared.address == 0 {
         return Err(format!("{place}: inputs, outputs and an address are needed; write the plan again"));
     }
+    let address = std::ptr::with_exposed_provenance::<()>(declared.address);
     // SAFETY: not null; and a plan is made by Python, which compiled this function of the kernels' ABI just before and
     // keeps it as long as the plan is used. Nothing a client sends comes near it.
-    let function = unsafe { std::mem::transmute::<usize, Function>(declared.address) };
+    let function = unsafe { std::mem::transmute::<*const (), Function>(address) };
     let messages = declared.messages.into_iter().map(String::into).collect();
     Ok(Kernel { function, inputs, outputs, scratch, messages, rows, names: names.len() })
 }

@@ -46,7 +46,17 @@ def started(native_json: str, written: Sequence[WrittenPipeline], *, allow_code:
             entry["failed"] = "; ".join(str(error).splitlines())
         except Exception as error:  # noqa: BLE001 - whatever it is, other models can be served
             entry["failed"] = f"pipeline of '{name}' failed by a defect ({error!r:.256}), please report it"
+    _on_one_thread(config, plans)
     return Started(json.dumps(config), plans)
+
+
+def _on_one_thread(config: Mapping[str, Any], plans: Mapping[str, Plan]) -> None:
+    """Models that are run from several places: a run on several threads needs a session that is no one else's."""
+    shared = {plan.name for plan in plans.values() if plan.raw}
+    shared |= {model for plan in plans.values() for model in plan.models if model != plan.name}
+    for entry in config["models"]:
+        if entry["name"] in shared and entry["intra_op"] is None and config["batching"]["intra_op"] is None:
+            entry["intra_op"] = 1
 
 
 def _crossing(plan: Plan, folder: str) -> dict[str, Any]:

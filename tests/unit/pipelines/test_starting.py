@@ -13,6 +13,8 @@ from servekit.pipelines.starting import started
 from servekit.plan import WrittenPipeline
 
 SCORES = {"name": "y", "datatype": "FP32", "shape": ["N", 3], "optional": False}
+ENTRY = {"pipeline": None, "failed": None, "intra_op": None}
+CONFIG = {"limits": {"pipeline_stages_max": 4}, "batching": {"intra_op": None}}
 SOFTMAX = "after: [{use: scores.softmax}]"
 
 
@@ -32,8 +34,8 @@ def native(monkeypatch):
 
 def crossed(pipelines, *others, **options):
     """The entries of the models after the start."""
-    models = [{"name": name, "pipeline": None, "failed": None} for name in (*pipelines, *others)]
-    config = {"limits": {"pipeline_stages_max": 4}, "models": models}
+    models = [{"name": name, **ENTRY} for name in (*pipelines, *others)]
+    config = CONFIG | {"models": models}
     written = [WrittenPipeline(name, "/models", f"{name}.yaml", text=text) for name, text in pipelines.items()]
     result = started(json.dumps(config), written, **{"allow_code": False, **options})
     return {entry["name"]: entry for entry in json.loads(result.native_json)["models"]}, result.plans
@@ -55,7 +57,7 @@ def test_the_plan_crosses_with_its_folder_and_is_kept_with_its_kernels():
 
 
 def test_a_table_of_the_configuration_is_a_pipeline_too():
-    config = {"limits": {"pipeline_stages_max": 4}, "models": [{"name": "own", "pipeline": None, "failed": None}]}
+    config = CONFIG | {"models": [{"name": "own", **ENTRY}]}
     table = {"after": [{"use": "scores.softmax"}]}
     written = [WrittenPipeline("own", "/models", "models: own", table=table)]
     assert "own" in started(json.dumps(config), written, allow_code=False).plans
@@ -66,7 +68,7 @@ def test_a_pipeline_that_is_broken_fails_its_model_alone():
     assert "did you mean 'scores.softmax'?" in entries["bad"]["failed"]
     assert set(plans) == {"own"}
     assert entries["own"]["failed"] is None
-    assert entries["plain"] == {"name": "plain", "pipeline": None, "failed": None}
+    assert entries["plain"] == {"name": "plain", **ENTRY}
 
 
 @pytest.mark.parametrize(
@@ -96,6 +98,16 @@ def test_a_pipeline_runs_other_models_by_their_files():
     entries, _ = crossed({"own": "model: other", "piped": SOFTMAX, "third": "model: piped.raw"}, "other")
     assert entries["own"]["pipeline"]["models"] == ["other"]
     assert entries["third"]["pipeline"]["models"] == ["piped"]
+
+
+def test_what_is_run_from_several_places_runs_on_one_thread():
+    entries, _ = crossed({"own": "model: other", "piped": SOFTMAX, "both": SOFTMAX + "\nraw: true"}, "other")
+    assert {name: entry["intra_op"] for name, entry in entries.items()} == {
+        "own": None,
+        "piped": None,
+        "both": 1,
+        "other": 1,
+    }
 
 
 def test_a_pipeline_does_not_run_inside_another():

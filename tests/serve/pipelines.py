@@ -185,17 +185,18 @@ def decode_image(content: bytes, mode: str = "rgb") -> tuple[np.ndarray]:
 
 
 def resize(image: np.ndarray, width: int, height: int, fit: str, **options: int) -> tuple[np.ndarray, np.ndarray]:
-    """Bilinear, with antialiasing, as Pillow does it; where the first pixel lies and how large one has become."""
+    """Bilinear, with antialiasing, as Pillow does it; left, top and scales."""
     rows, columns = image.shape[:2]
     scale = options["shortest"] / min(rows, columns) if fit == "crop" else min(width / columns, height / rows)
     across, down = round(columns * scale), round(rows * scale)
     scaled = np.asarray(Image.fromarray(image).resize((across, down), Image.Resampling.BILINEAR))
-    left, top = (across - width) // 2, (down - height) // 2
     if fit == "crop":
+        left, top = (across - width) // 2, (down - height) // 2
         return scaled[top : top + height, left : left + width], np.zeros(4, np.float32)
     boxed = np.full((height, width, 3), options["fill"], np.uint8)
-    boxed[-top : down - top, -left : across - left] = scaled
-    return boxed, np.array([across / columns, down / rows, -left, -top], np.float32)
+    left, top = (width - across) // 2, (height - down) // 2
+    boxed[top : top + down, left : left + across] = scaled
+    return boxed, np.array([left, top, across / columns, down / rows], np.float32)
 
 
 def tokenize(folder: Path, text: str, length_max: int) -> tuple[np.ndarray, ...]:

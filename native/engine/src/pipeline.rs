@@ -13,11 +13,13 @@ mod contract;
 mod kernel;
 mod lane;
 mod layout;
+mod lengths;
 mod memory;
 mod plan;
 mod preparer;
 
 use layout::Layout;
+use lengths::Lengths;
 use plan::Plan;
 use preparer::RowPreparer;
 
@@ -55,7 +57,7 @@ impl Pipeline {
         let name = plan.name.clone();
         let contracts: Vec<(&str, &Contract)> =
             models.iter().map(|(name, model)| (name.as_str(), model.contract())).collect();
-        let layout = Layout::new(plan, &contracts, folder, limits)
+        let mut layout = Layout::new(plan, &contracts, folder, limits)
             .map_err(|why| Refusal::new(Reason::ModelFile, format!("pipeline of '{name}': {why}")))?;
         let models: Vec<Arc<LoadedModel>> = layout.models.iter().map(|&given| Arc::clone(&models[given].1)).collect();
         let contracts: Vec<&Contract> = models.iter().map(|model| model.contract()).collect();
@@ -63,9 +65,19 @@ impl Pipeline {
             let description = model.description();
             description.arena_bytes_max.max(description.batch_bytes_max.saturating_mul(KERNEL_BYTES_FACTOR))
         });
+        let (mut sent, mut queued) = (contract::sent(&layout, &contracts), contract::run(&layout, &contracts));
+        if let ([model], true) = (models.as_slice(), sent.is_batched()) {
+            layout.lengths = Lengths::of(&layout, model.contract(), model.padding());
+        }
+        if let Some(lengths) = &layout.lengths {
+            lengths.contract(&mut queued);
+            if layout.queues_as_sent() {
+                sent = queued.clone();
+            }
+        }
         Ok(Self {
-            contract: contract::sent(&layout, &contracts),
-            run_contract: contract::run(&layout, &contracts),
+            contract: sent,
+            run_contract: queued,
             steps: layout.steps(),
             kernel_bytes_max: kernel_bytes_max.fold(KERNEL_BYTES_MIN, u64::max),
             layout: Arc::new(layout),

@@ -3,6 +3,9 @@
 //! Of what there is to do for a model, a batch is first that is full, or whose most urgent row would be late if it waited
 //! for one more preparation. Everything else that waits is prepared before, so that batches grow meanwhile. Without a
 //! target nothing is ever urgent; there a batch goes first once its oldest row has waited for several runs.
+//!
+//! While more is asked for than can be served, who would be the first of a batch is given up unless a batch worth its run
+//! can still be prepared before the deadline.
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +18,10 @@ use crate::{Answers, Item, Pending, Policy};
 
 /// What one more preparation weighs in what a row's takes.
 const WEIGHT: f64 = 1.0 / 16.0;
+/// Of what a batch takes in all, its rows are worth its base when they take so many times as long.
+const BASES_MIN: f64 = 9.0;
+/// Share of the target that preparing and running one batch may take.
+const CYCLE_MAX: f64 = 0.75;
 /// Runs that a batch waits for, without a target, while more is prepared for it: they are a fifth of all work then.
 const RUNS_WAITED: u32 = 4;
 
@@ -271,7 +278,8 @@ impl Batcher {
 
     /// Why the first request of this class is not to be prepared, if it is not.
     fn unprepared_fate(&self, tier: usize, now: Instant) -> Option<Fate> {
-        let item = &self.preparation.as_ref()?.tiers[tier].front()?.item;
+        let preparation = self.preparation.as_ref()?;
+        let item = &preparation.tiers[tier].front()?.item;
         if !item.is_waiting() {
             return Some(Fate::Left);
         }
@@ -282,7 +290,27 @@ impl Batcher {
         let may_miss = self.is_estimating() && self.queued().requests > 1;
         let rows = item.row_count();
         let took = || self.preparation_time(rows) + self.run_time(self.classes.whole(), rows) + self.policy.egress;
-        (may_miss && now + took() > item.deadline()).then_some(Fate::Shed(Shed::Miss))
+        if may_miss && now + took() > item.deadline() {
+            return Some(Fate::Shed(Shed::Miss));
+        }
+        let is_first = self.runnable() == 0 && preparation.out.requests == 0;
+        let is_short = || now + self.cycle() > item.deadline();
+        (may_miss && is_first && self.is_overloaded(tier) && is_short()).then_some(Fate::Shed(Shed::Window))
+    }
+
+    /// How long it takes to prepare and run a batch that is worth its run. More is asked for than can be served, and whoever
+    /// is the first of a batch decides how many others may be in it: without this all would be prepared at the last moment,
+    /// and run one by one.
+    fn cycle(&self) -> Duration {
+        let (latency, Some(preparation)) = (self.classes.whole(), &self.preparation) else { return Duration::ZERO };
+        let row_s = preparation.row_s / f64::from(preparation.runners) + latency.per_row().as_secs_f64();
+        let base_s = (latency.base() + self.policy.egress).as_secs_f64();
+        let allowed_s = CYCLE_MAX * self.policy.target.as_secs_f64() - base_s;
+        let rows = (BASES_MIN * base_s).min(allowed_s) / row_s.max(1e-9);
+        let rows = (rows as u32).clamp(1, self.weight_max());
+        seconds(preparation.row_s * f64::from(rows) / f64::from(preparation.runners))
+            + latency.cautious(rows)
+            + self.policy.egress
     }
 }
 

@@ -45,7 +45,8 @@ fn a_rejected_row_is_told_what_the_model_said() {
 #[test]
 fn a_row_that_a_step_refuses_takes_its_own_request_along_and_nobody_else() {
     let mut bench = Bench::new(contract_of_rows(1));
-    [17.0, 40.0].map(|culprit| bench.model.refuse_row(culprit));
+    bench.model.refuse_row(17.0);
+    bench.model.refuse_row(40.0);
     let tickets = offer_each(&mut bench, 64);
     let [report] = <[Report; 1]>::try_from(bench.run_all()).expect("one batch");
     assert_eq!((report.runs.len(), report.requests(), report.rows(), report.outcome), (1, 62, 62, Outcome::Refused));

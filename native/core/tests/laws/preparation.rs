@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use servekit_core::{
-    Answers, Batch, Mode, Model, ModelKey, Next, Pending, Policy, Reason, Refusal, Report, Scheduler, Shed, Surface,
-    Ticket, Turn, execute,
+    Answers, Batch, Mode, Model, ModelKey, Next, Pending, Policy, Reason, Refusal, Report, Run, Scheduler, Shed,
+    Surface, Ticket, Turn, execute,
 };
 use servekit_testing::{Clock, FakeModel, Inbox, contract_of_rows};
 
@@ -246,7 +246,7 @@ fn who_could_not_be_answered_in_time_is_not_prepared() {
     bench.offer(100).expect("there is room");
     bench.prepare(20);
     assert_eq!(bench.run(), 1);
-    [100, 100].map(|time_ms| bench.offer(time_ms).expect("there is room"));
+    bench.offer_many(2, 100);
     bench.clock.advance_ms(75);
     // The last of them runs whatever is expected of it.
     let _out = bench.take();
@@ -347,4 +347,47 @@ fn what_is_prepared_counts_as_the_models_core_time() {
         }
     }
     assert!(prepared_ms.abs_diff(ran_ms) < 100, "{prepared_ms} and {ran_ms}");
+}
+
+/// For 20 s requests come evenly, a half more than one core can serve; says how many of them were answered in time.
+fn answered_under_overload(mode: Mode) -> usize {
+    let mut bench = Bench::new(Policy { rows_max: 16, ..targeted(150, mode) }, 1);
+    let start = bench.clock.now();
+    let (mut arrival, mut answered) = (start, 0);
+    while bench.clock.now() < start + Duration::from_secs(20) {
+        while arrival <= bench.clock.now() {
+            let _refused = bench.offer_to(MODEL, (arrival + in_ms(150)).saturating_duration_since(bench.clock.now()));
+            arrival += in_ms(4);
+        }
+        match bench.turn() {
+            Turn::Prepare(_, pending) => bench.give(pending, ROW_MS),
+            Turn::Run => {
+                bench.clock.advance(in_ms(BASE_MS) + in_ms(1) * bench.batch.rows);
+                let ended_at = bench.clock.now();
+                answered += bench.batch.items.iter().filter(|item| item.deadline() >= ended_at).count();
+                let mut report = Report::started(bench.batch.run, ended_at);
+                let (rows, requests) = (bench.batch.rows, bench.batch.items.len() as u32);
+                let (run, none) = (in_ms(BASE_MS) + in_ms(1) * rows, Duration::ZERO);
+                report.runs.push(Run { rows, requests, rows_refused: 0, input: none, run, output: none });
+                bench.batch.clear();
+                bench.scheduler.ran(MODEL, &report, ended_at);
+            }
+            _ => bench.clock.advance_ms(1),
+        }
+        let _answers = bench.inbox.answers();
+    }
+    answered
+}
+
+const ROW_MS: u64 = 5;
+const BASE_MS: u64 = 11;
+
+#[test]
+fn under_overload_nearly_as_many_are_answered_as_could_be() {
+    // Full batches, one after the other.
+    let could = 20_000 * 16 / (16 * (ROW_MS + 1) + BASE_MS);
+    for mode in [Mode::FailFast, Mode::Auto, Mode::Late] {
+        let answered = answered_under_overload(mode);
+        assert!(answered as u64 * 10 >= could * 9, "{mode:?}: {answered} of {could}");
+    }
 }

@@ -85,6 +85,15 @@ impl Axis {
         })
     }
 
+    /// Whether its size depends on this name.
+    pub(super) fn mentions(&self, place: usize) -> bool {
+        match self {
+            Self::Fixed(_) => false,
+            Self::Symbol(own, _) => *own == place,
+            Self::Computed(arithmetic) => arithmetic.steps.contains(&Step::Name(place)),
+        }
+    }
+
     /// How large it is; less than nothing is nothing.
     pub(super) fn size(&self, sizes: &Sizes) -> Result<i64, Unsized> {
         match self {

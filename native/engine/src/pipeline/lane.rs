@@ -14,6 +14,8 @@ use super::memory::{Memory, Room};
 use crate::gather::{Portion, gather_rows, inconsistent};
 use crate::lane::{Lane as ModelLane, Part};
 
+mod groups;
+
 /// Up to this size copying an answer costs less than keeping its buffer from being used again.
 const COPIED_BYTES_MAX: usize = 4096;
 
@@ -87,6 +89,11 @@ impl PipelineLane {
         let started_at = Instant::now();
         let layout = Arc::clone(&self.layout);
         self.sizes.reset(layout.names);
+        if let Some(lengths) = layout.lengths.as_ref().filter(|_| self.counts_rows)
+            && let Some(rows) = self.lengths(portions, lengths)?
+        {
+            return self.run_groups(portions, lengths, &rows);
+        }
         let rows = self.rows(portions, rows)?;
         self.sizes.agree(layout.rows, rows.count);
         for index in 0..layout.gathered.len() {
@@ -129,18 +136,21 @@ impl PipelineLane {
     fn gather<P: Portion>(&mut self, portions: &[P], index: usize, rows: Rows) -> Result<(), RunFailure> {
         let number = self.layout.gathered[index];
         let value = &self.layout.values[number];
-        let mut tensors = portions.iter().map(|portion| {
-            let tensor = portion.inputs().get(index).and_then(Option::as_ref);
-            tensor.map(|tensor| (portion.rows(), tensor)).ok_or_else(inconsistent)
-        });
-        let Some(first) = tensors.next() else { return Err(inconsistent()) };
-        let (first_rows, first) = first?;
-        let counts = |rows: usize, tensor: &Tensor| tensor.shape.first().is_some_and(|&found| found == rows as i64);
-        let mut is_even = first.datatype == value.datatype && (!rows.are_counted || counts(first_rows, first));
-        for tensor in tensors {
+        let tensors = || {
+            portions.iter().map(|portion| {
+                let tensor = portion.inputs().get(index).and_then(Option::as_ref);
+                tensor.map(|tensor| (portion.rows(), tensor)).ok_or_else(inconsistent)
+            })
+        };
+        // One without rows may have any length, because it brings none.
+        let has_rows = |tensor: &Result<(usize, &Tensor), _>| tensor.as_ref().is_ok_and(|(rows, _)| *rows > 0);
+        let Some(first) = tensors().find(has_rows).or_else(|| tensors().next()) else { return Err(inconsistent()) };
+        let (_, first) = first?;
+        let mut is_even = first.datatype == value.datatype;
+        for tensor in tensors().filter(|_| rows.are_counted) {
             let (rows, tensor) = tensor?;
-            is_even &= tensor.datatype == first.datatype && counts(rows, tensor);
-            is_even &= tensor.shape.get(1..) == first.shape.get(1..);
+            is_even &= tensor.datatype == first.datatype && tensor.shape.first() == Some(&(rows as i64));
+            is_even &= rows == 0 || tensor.shape.get(1..) == first.shape.get(1..);
         }
         let mut shape = first.shape.clone();
         if let (true, Some(first)) = (rows.are_counted, shape.first_mut()) {

@@ -8,6 +8,7 @@ use servekit_stages::{Dim, Stage, StageLimits};
 
 use super::axis::{Axes, Axis, Names};
 use super::kernel::{Function, Kernel, Port, RANK_MAX};
+use super::lengths::Lengths;
 use super::plan::{self, Place, Plan, Size};
 
 /// What counts the rows of a batch, in the axes of kernels.
@@ -103,6 +104,8 @@ pub(super) struct Layout {
     pub(super) names: usize,
     /// The place of the name that counts rows.
     pub(super) rows: usize,
+    /// How rows of several lengths run together; `None` where they do not.
+    pub(super) lengths: Option<Lengths>,
 }
 
 impl Layout {
@@ -227,6 +230,7 @@ impl Draft {
             slots: self.slots,
             names: self.names.len(),
             rows,
+            lengths: None,
         }
     }
 

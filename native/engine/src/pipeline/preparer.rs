@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use servekit_core::{Inputs, Preparer, Reason, Refusal, Shape, Tensor, element_count, list};
-use servekit_stages::{Buffer, Buffers, View};
+use servekit_core::{Datatype, Inputs, Preparer, Reason, Refusal, Tensor, element_count};
+use servekit_stages::{Buffers, View};
 use smallvec::SmallVec;
 
 use super::axis::Sizes;
 use super::layout::{Layout, Source, StageCall};
-use super::memory::{Memory, Room};
+use super::memory::Memory;
 
-/// What one request may come to, all rows together: a few bytes can stand for a large picture, and many rows for many
-/// of them.
-const PREPARED_BYTES_MAX: usize = 1 << 30;
+mod stack;
+
+use stack::Stack;
+
 /// What a stage keeps of its memory from one request to the next.
 const KEPT_BYTES_MAX: usize = 32 << 20;
 
@@ -26,19 +27,6 @@ pub(super) struct RowPreparer {
     /// By stage, over all rows of this request.
     durations: Vec<Duration>,
     sizes: Sizes,
-}
-
-/// The rows of one value, as far as they are done.
-struct Stack {
-    number: usize,
-    stage: usize,
-    output: usize,
-    /// Of each row; `None` before the first.
-    shape: Option<Shape>,
-    /// Where rows of numbers go, and how far it is filled.
-    room: Option<(Room, usize)>,
-    /// Where rows of BYTES go.
-    elements: Vec<u8>,
 }
 
 impl RowPreparer {
@@ -74,12 +62,10 @@ impl RowPreparer {
             }
             for stack in &mut stacks {
                 let found = &self.buffers[stack.stage].outputs()[stack.output];
-                let step = &layout.stages[stack.stage].step;
                 let value = &layout.values[stack.number];
-                stack.push(found, (row, rows), &mut self.memory, value.slot).map_err(|refusal| {
-                    let text = format!("{step}: output '{}' {}", value.name, refusal.text);
-                    refused(&layout, refusal.reason, &text)
-                })?;
+                stack
+                    .push(found, (row, rows), &mut self.memory, value.slot)
+                    .map_err(|refusal| placed(&layout, stack, &refusal))?;
             }
         }
         self.gathered(inputs, rows, stacks)
@@ -87,13 +73,15 @@ impl RowPreparer {
 
     /// Of all values that stages make for the batch, nothing yet.
     fn stacks(&self) -> SmallVec<[Stack; 4]> {
-        let stack = |&number: &usize| match self.layout.values[number].source {
+        let layout = &self.layout;
+        let stack = |(place, &number): (usize, &usize)| match layout.values[number].source {
             Some(Source::Stage { stage, output }) => {
-                Some(Stack { number, stage, output, shape: None, room: None, elements: Vec::new() })
+                let pad = layout.lengths.as_ref().and_then(|lengths| lengths.pad(place));
+                Some(Stack::new(number, (stage, output), pad))
             }
             _ => None,
         };
-        self.layout.gathered.iter().filter_map(stack).collect()
+        layout.gathered.iter().enumerate().filter_map(stack).collect()
     }
 
     /// Runs one stage on one row of what the client sent, and of what the stages before gave.
@@ -119,20 +107,73 @@ impl RowPreparer {
     /// All values that rows bring into the batch.
     fn gathered(&mut self, inputs: &Inputs, rows: usize, stacks: SmallVec<[Stack; 4]>) -> Result<Inputs, Refusal> {
         let layout = Arc::clone(&self.layout);
+        let lengths = self.lengths(inputs, rows, &stacks)?;
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let differing = stacks.iter().find(|stack| stack.is_padded()).and_then(|stack| {
+            let row = lengths.iter().position(|length| *length != lengths[0])?;
+            Some(placed(&layout, stack, &stack.uneven(row)))
+        });
         let mut stacks = stacks.into_iter();
         let mut gathered = Inputs::new();
         for &number in &layout.gathered {
-            let tensor = match layout.values[number].source {
+            let value = &layout.values[number];
+            let tensor = match value.source {
                 Some(Source::Input(input)) => inputs.get(input).cloned().flatten(),
                 _ => match stacks.next() {
-                    Some(stack) if rows > 0 => stack.finish(rows, layout.values[number].datatype, &mut self.memory),
+                    Some(stack) if rows > 0 => {
+                        let named = |refusal: Refusal| {
+                            refused(&layout, refusal.reason, &format!("'{}' {}", value.name, refusal.text))
+                        };
+                        Some(stack.finish(rows, longest, value, &mut self.memory).map_err(named)?)
+                    }
                     _ => Some(self.nothing(inputs, number)),
                 },
             };
-            let tensor = tensor.ok_or_else(|| missing(&layout, &layout.values[number].name))?;
-            gathered.push(Some(tensor));
+            gathered.push(Some(tensor.ok_or_else(|| missing(&layout, &value.name))?));
+        }
+        if let Some(known) = layout.lengths.as_ref().filter(|lengths| lengths.has_column) {
+            let data: Vec<u8> = lengths.iter().flat_map(|length| length.to_le_bytes()).collect();
+            let shape = std::iter::once(rows as i64).collect();
+            gathered.push(Some(Tensor { datatype: Datatype::Int64, shape, data: data.into() }));
+            // Rows that may not see padding are not padded for each other's sake.
+            if let Some(refusal) = differing.filter(|_| lengths.contains(&0) || !known.ragged.mixes(&gathered)) {
+                return Err(refusal);
+            }
         }
         Ok(gathered)
+    }
+
+    /// The length of each row, where rows may have lengths of their own; those of all values agree in it.
+    fn lengths(&self, inputs: &Inputs, rows: usize, stacks: &[Stack]) -> Result<Vec<i64>, Refusal> {
+        let layout = &self.layout;
+        let Some(known) = &layout.lengths else { return Ok(Vec::new()) };
+        let mut lengths: Option<(Vec<i64>, usize)> = None;
+        for (place, &number) in layout.gathered.iter().enumerate() {
+            let Some(pad) = known.pad(place) else { continue };
+            let own = match layout.values[number].source {
+                Some(Source::Input(input)) => {
+                    let tensor = inputs.get(input).and_then(Option::as_ref);
+                    let length = tensor.and_then(|tensor| tensor.shape.get(pad.axis)).copied();
+                    vec![length.unwrap_or(0); rows]
+                }
+                _ => stacks.iter().find(|stack| stack.number == number).map_or(Vec::new(), |it| it.lengths.clone()),
+            };
+            match &lengths {
+                Some((first, other)) if *first != own => {
+                    let row = first.iter().zip(&own).position(|(one, other)| one != other).unwrap_or(0);
+                    let (name, other) = (&layout.values[number].name, &layout.values[*other].name);
+                    let (found, expected) = (own.get(row).unwrap_or(&0), first.get(row).unwrap_or(&0));
+                    let text = format!(
+                        "row {row}: '{name}' has length {found}, {expected} as '{other}' is allowed; send what belongs \
+                         together"
+                    );
+                    return Err(refused(layout, Reason::ShapeMismatch, &text));
+                }
+                Some(_) => {}
+                None => lengths = Some((own, number)),
+            }
+        }
+        Ok(lengths.map_or(Vec::new(), |(lengths, _)| lengths))
     }
 
     /// No rows of a value. Sizes that only a row could tell are 0 as well.
@@ -161,62 +202,6 @@ impl Preparer for RowPreparer {
         steps.append(&mut self.durations);
         self.buffers.iter_mut().for_each(|buffers| buffers.trim(KEPT_BYTES_MAX));
         outcome
-    }
-}
-
-impl Stack {
-    /// Adds one more row, of so many.
-    fn push(
-        &mut self,
-        found: &Buffer,
-        (row, rows): (usize, usize),
-        memory: &mut Memory,
-        slot: usize,
-    ) -> Result<(), Refusal> {
-        let shape = self.shape.get_or_insert_with(|| found.shape.clone());
-        if *shape != found.shape {
-            let (other, first) = (list(&found.shape), list(shape));
-            return Err(Refusal::new(
-                Reason::ShapeMismatch,
-                format!(
-                    "is {other} for row {row}, {first} as for row 0 is allowed in one request; send rows that differ \
-                     as one request each"
-                ),
-            ));
-        }
-        let bytes = found.data.len();
-        let total = if found.dtype.element_bytes().is_some() {
-            bytes.saturating_mul(rows)
-        } else {
-            self.elements.len() + bytes
-        };
-        if total > PREPARED_BYTES_MAX {
-            return Err(Refusal::new(
-                Reason::TensorTooLarge,
-                format!(
-                    "comes to {total} bytes for all rows, at most {PREPARED_BYTES_MAX} are allowed; send fewer rows"
-                ),
-            ));
-        }
-        if found.dtype.element_bytes().is_none() {
-            self.elements.extend_from_slice(&found.data);
-            return Ok(());
-        }
-        let (room, filled) = self.room.get_or_insert_with(|| (memory.room(slot, total), 0));
-        let place = room.bytes_mut().get_mut(*filled..*filled + bytes);
-        place.ok_or_else(Refusal::abandoned)?.copy_from_slice(&found.data);
-        *filled += bytes;
-        Ok(())
-    }
-
-    /// All rows as one tensor.
-    fn finish(self, rows: usize, datatype: servekit_core::Datatype, memory: &mut Memory) -> Option<Tensor> {
-        let shape = std::iter::once(rows as i64).chain(self.shape?).collect();
-        let data = match self.room {
-            Some((room, _)) => memory.written(room),
-            None => self.elements.into(),
-        };
-        Some(Tensor { datatype, shape, data })
     }
 }
 
@@ -258,6 +243,12 @@ impl<'a> Feed<'a> {
 fn end_of_element(data: &[u8], at: usize) -> usize {
     let Some((length, _)) = data.get(at..).and_then(<[u8]>::split_first_chunk::<4>) else { return data.len() };
     (at + 4).saturating_add(u32::from_le_bytes(*length) as usize).min(data.len())
+}
+
+/// The refusal of what a stage gave, with its place.
+fn placed(layout: &Layout, stack: &Stack, refusal: &Refusal) -> Refusal {
+    let (step, name) = (&layout.stages[stack.stage].step, &layout.values[stack.number].name);
+    refused(layout, refusal.reason, &format!("{step}: output '{name}' {}", refusal.text))
 }
 
 fn refused(layout: &Layout, reason: Reason, text: &str) -> Refusal {

@@ -92,7 +92,7 @@ unsafe extern "C" fn strict(call: *mut Call) -> i64 {
     };
     let (rows, width) = (call.rows, views[0].dims[1]);
     let is_well = |view: &View| {
-        view.data as usize % 64 == 0
+        (view.data as usize).is_multiple_of(64)
             && (view.dtype, view.rank) == (1, 2)
             && view.dims == [rows, width, 0, 0, 0, 0, 0, 0]
             && view.strides[..2] == [width * 4, 4]
@@ -100,7 +100,7 @@ unsafe extern "C" fn strict(call: *mut Call) -> i64 {
     let scratch = ((width * 2 + 1) * 4 + 63) / 64 * 64 + 64;
     let is_well = views.iter().all(is_well)
         && (call.inputs, call.outputs, call.scratch_bytes) == (1, 1, scratch)
-        && call.scratch as usize % 64 == 0;
+        && (call.scratch as usize).is_multiple_of(64);
     // SAFETY: there are as many bytes of scratch as the call says.
     unsafe { std::ptr::write_bytes(call.scratch, 0xff, scratch as usize) };
     filled.fill(if is_well { 1.0 } else { -1.0 });

@@ -3,6 +3,7 @@
 mod batches;
 mod kernels;
 mod lanes;
+mod lengths;
 mod loads;
 mod pipelines;
 mod proofs;

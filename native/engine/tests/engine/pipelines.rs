@@ -12,11 +12,11 @@ use servekit_testing::{Inbox, byte_strings, fp32, fp32_values};
 use crate::kernels::{Plan, channels, increment, only};
 use crate::rig::{environment, inputs, limits, model, spec};
 
-const LIMITS: StageLimits = StageLimits { image_pixels_max: 100_000, text_bytes_max: 1_024 };
+pub const LIMITS: StageLimits = StageLimits { image_pixels_max: 100_000, text_bytes_max: 1_024 };
 const FLOATS: &str = r#"["n"]"#;
 const FLOAT_ROWS: &str = r#"["rows", "n"]"#;
 
-fn served(names: &[&str]) -> Vec<(String, Arc<LoadedModel>)> {
+pub fn served(names: &[&str]) -> Vec<(String, Arc<LoadedModel>)> {
     names.iter().map(|name| ((*name).to_owned(), Arc::new(model(name)))).collect()
 }
 
@@ -54,19 +54,19 @@ fn picked() -> Plan {
         .value("batch", "int64", "[]")
         .value("batch", "float32", "[2]")
         .input("text", 0)
-        .stage("lookup", r#"{"categories": ["a", "b", "c", "d", "beyond"], "unknown": -1}"#, 0, 1)
+        .stage("lookup", r#"{"categories": ["a", "b", "c", "d", "beyond"], "unknown": -1}"#, 0, &[1])
         .kernel(only, (1, "int64", r#"["rows", 1]"#), (2, "int64", r#"["rows"]"#))
         .model("pick", &[("i", 2)], &[("y", 3)])
         .output("y", 3)
 }
 
-fn texts(texts: &[&str]) -> Inputs {
+pub fn texts(texts: &[&str]) -> Inputs {
     let elements: Vec<&[u8]> = texts.iter().map(|text| text.as_bytes()).collect();
     inputs([byte_strings(&[texts.len() as i64], &elements)])
 }
 
 /// Prepares requests and runs them as one batch.
-fn run(pipeline: &Pipeline, lane: &mut PipelineLane, requests: &[&Inputs]) -> Result<RunOutputs, RunFailure> {
+pub fn run(pipeline: &Pipeline, lane: &mut PipelineLane, requests: &[&Inputs]) -> Result<RunOutputs, RunFailure> {
     let mut preparer = pipeline.preparer();
     let prepared: Vec<Inputs> = requests
         .iter()
@@ -149,7 +149,7 @@ fn a_picture_becomes_numbers() {
         .value("batch", "float32", "[3]")
         .value("batch", "float32", "[3]")
         .input("image", 0)
-        .stage("decode_image", "{}", 0, 1)
+        .stage("decode_image", "{}", 0, &[1])
         .kernel(channels, (1, "uint8", r#"["rows", "height", "width", 3]"#), (2, "float32", r#"["rows", 3]"#))
         .model("same_FP32", &[("x", 2)], &[("y", 3)])
         .output("means", 3);

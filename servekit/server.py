@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 _READY_WAIT_S = 3600.0
 
+_KEPT: list[object] = []
+"""Plans, for as long as the process lives: native lanes call their compiled kernels by address, and one that is in a
+run when the server stops is not waited for."""
+
 
 class NativeServer(snapshot.Source, Protocol):
     """What is used of `_native.Server`."""
@@ -91,11 +95,21 @@ def serve(plan: Plan) -> ExitCode:
     for warning in plan.warnings:
         logger.warning("configuration", reason=warning)
     listener = Listener.bind(plan.management)
+    native_json = _with_pipelines(plan) if plan.pipelines else plan.native_json
     with native_errors():
-        native = _native.Server.start(plan.native_json)
+        native = _native.Server.start(native_json)
     events: SimpleQueue[Event] = SimpleQueue()
     _watch(lambda: _wait_for_signals(events), events, "signals")
     return Life(native, plan, logger, listener, events).run()
+
+
+def _with_pipelines(plan: Plan) -> str:
+    """Plans and compiles pipelines. Where there are none, the libraries that this takes are never loaded."""
+    from servekit.pipelines.starting import started
+
+    result = started(plan.native_json, plan.pipelines, allow_code=plan.allow_code)
+    _KEPT.append(result.plans)
+    return result.native_json
 
 
 class Life:

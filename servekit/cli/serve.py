@@ -21,7 +21,7 @@ def command(paths: tuple[Path, ...], model_name: str | None, file: Path | None, 
     """Serve the models of each PATH, or a bundled demo model.
 
     PATH is a model.onnx, a folder that holds one, or a folder of models (name.onnx, name/model.onnx or
-    name/1/model.onnx).
+    name/1/model.onnx). A model.yaml beside a model.onnx says what happens before and after the model.
 
     Exit codes: 0 drained, 1 failure at run time, 2 usage or configuration, 3 drain deadline missed.
     """
@@ -52,4 +52,6 @@ def planned(config: Config, effective: Effective, repository: Repository) -> Pla
         drain_delay_ms=limits.drain_delay_ms,
         drain_ms_max=limits.drain_ms_max,
         warnings=(*repository.warnings, *profiles.resolve(config.batching.profiles).warnings),
+        pipelines=tuple(model.pipeline for model in repository.models if model.pipeline is not None),
+        allow_code=config.execution.allow_code,
     )

@@ -139,9 +139,8 @@ def test_texts_become_vectors(server, root, protocol):
 
 
 def test_texts_of_one_request_are_answered_together(server, root):
-    texts = ["the cat sat.", "a dog ran,", "it was not it"]
-    found = infer_once("grpc", server, Asked("texts", {"text": column(texts)}))
-    same(found, pipelines.expected(root / "texts", [{"text": text} for text in texts]), atol=1e-5)
+    found = infer_once("grpc", server, Asked("texts", {"text": column(TEXTS)}))
+    same(found, pipelines.expected(root / "texts", [{"text": text} for text in TEXTS]), atol=1e-5)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -142,18 +142,18 @@ impl Axes {
             })
     }
 
-    /// The shape that these axes have.
+    /// Adds the sizes of these axes to a shape.
     ///
     /// # Errors
     /// Which axis has no size, and why.
-    pub(super) fn shape(&self, sizes: &Sizes) -> Result<Shape, String> {
-        let size = |axis: &Axis| {
-            axis.size(sizes).map_err(|problem| match problem {
+    pub(super) fn extend(&self, shape: &mut Shape, sizes: &Sizes) -> Result<(), String> {
+        for axis in &self.0 {
+            shape.push(axis.size(sizes).map_err(|problem| match problem {
                 Unsized::Unknown => format!("axis '{axis}' has a name that no input gives a size"),
                 Unsized::Wrong(why) => format!("axis '{axis}' {why}"),
-            })
-        };
-        self.0.iter().map(size).collect()
+            })?);
+        }
+        Ok(())
     }
 }
 
@@ -416,6 +416,8 @@ mod tests {
         sizes.reset(names.len());
         assert!(!axes.fit(&[2, 5], &mut sizes));
         assert!(axes.fit(&[2, 5, 3], &mut sizes) && !axes.fit(&[3, 6, 3], &mut sizes));
-        assert_eq!(axes.shape(&sizes).expect("sized").as_slice(), [2, 5, 3]);
+        let mut shape = Shape::new();
+        assert_eq!(axes.extend(&mut shape, &sizes), Ok(()));
+        assert_eq!(shape.as_slice(), [2, 5, 3]);
     }
 }

@@ -1,7 +1,6 @@
 //! Calls of compiled kernels: one C function each, of version 1 of the kernels' ABI.
 
 use servekit_core::{Datatype, Shape, Tensor, element_count};
-use smallvec::SmallVec;
 
 use super::axis::{Axes, Sizes};
 use crate::aligned::AlignedBuffer;
@@ -52,11 +51,14 @@ pub(super) struct Port {
 }
 
 impl Port {
-    /// Bytes of this shape; `None` where they do not fit an address space.
-    fn bytes(&self, shape: &[i64]) -> Option<u64> {
-        let element_bytes = self.datatype.element_bytes()? as u64;
-        let bytes = element_count(shape)?.checked_mul(element_bytes)?;
-        (bytes <= isize::MAX as u64 - SCRATCH_ALIGNMENT).then_some(bytes)
+    /// Adds its sizes to a shape; gives its bytes.
+    fn measure(&self, what: &str, shape: &mut Shape, sizes: &Sizes) -> Result<u64, String> {
+        let wrong = |why: &str| format!("{what} '{}': {why}", self.name);
+        self.axes.extend(shape, sizes).map_err(|why| wrong(&why))?;
+        let element_bytes = self.datatype.element_bytes().unwrap_or(1) as u64;
+        let bytes = element_count(shape).and_then(|count| count.checked_mul(element_bytes));
+        let allowed = isize::MAX as u64 - SCRATCH_ALIGNMENT;
+        bytes.filter(|bytes| *bytes <= allowed).ok_or_else(|| wrong("it does not fit into memory; send smaller sizes"))
     }
 }
 
@@ -75,29 +77,39 @@ pub(super) struct Kernel {
     pub(super) names: usize,
 }
 
-/// What one call needs, for the inputs that it has.
-#[derive(Debug, PartialEq, Eq)]
+/// What one call needs, for the inputs that it has. Used again for the next.
+#[derive(Debug, Default)]
 pub(super) struct Need {
     pub(super) rows: i64,
-    /// Shape and bytes of each.
-    pub(super) outputs: SmallVec<[(Shape, u64); 4]>,
+    pub(super) outputs: Vec<Output>,
     pub(super) scratch_bytes: u64,
+}
+
+/// An output of one call.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub(super) shape: Shape,
+    pub(super) bytes: u64,
 }
 
 impl Need {
     /// Of outputs and scratch together.
     pub(super) fn bytes(&self) -> u64 {
-        let outputs = self.outputs.iter().map(|(_, bytes)| *bytes);
-        outputs.fold(self.scratch_bytes, u64::saturating_add)
+        self.outputs.iter().fold(self.scratch_bytes, |total, output| total.saturating_add(output.bytes))
     }
 }
 
 impl Kernel {
-    /// Sizes of everything, from those of the inputs.
+    /// Finds the sizes of everything, from those of the inputs.
     ///
     /// # Errors
     /// Which input does not fit, or which axis has no size.
-    pub(super) fn need<'a>(&self, inputs: impl Iterator<Item = &'a Tensor>, sizes: &mut Sizes) -> Result<Need, String> {
+    pub(super) fn measure<'a>(
+        &self,
+        inputs: impl Iterator<Item = &'a Tensor>,
+        sizes: &mut Sizes,
+        need: &mut Need,
+    ) -> Result<(), String> {
         sizes.reset(self.names);
         for (port, tensor) in self.inputs.iter().zip(inputs) {
             if tensor.datatype != port.datatype || !port.axes.fit(&tensor.shape, sizes) {
@@ -108,19 +120,19 @@ impl Kernel {
                 ));
             }
         }
-        let sized = |what: &str, port: &Port| {
-            let wrong = |why: &str| format!("{what} '{}': {why}", port.name);
-            let shape = port.axes.shape(sizes).map_err(|why| wrong(&why))?;
-            let bytes = port.bytes(&shape).ok_or_else(|| wrong("it does not fit into memory; send smaller sizes"))?;
-            Ok::<_, String>((shape, bytes))
-        };
-        let outputs = self.outputs.iter().map(|port| sized("output", port)).collect::<Result<_, _>>()?;
-        let mut scratch_bytes = 0_u64;
-        for port in &self.scratch {
-            let (_, bytes) = sized("scratch", port)?;
-            scratch_bytes = scratch_bytes.saturating_add(bytes.next_multiple_of(SCRATCH_ALIGNMENT));
+        need.rows = sizes.get(self.rows).unwrap_or(0);
+        need.outputs.clear();
+        for port in &self.outputs {
+            let mut shape = Shape::new();
+            let bytes = port.measure("output", &mut shape, sizes)?;
+            need.outputs.push(Output { shape, bytes });
         }
-        Ok(Need { rows: sizes.get(self.rows).unwrap_or(0), outputs, scratch_bytes })
+        need.scratch_bytes = 0;
+        for port in &self.scratch {
+            let bytes = port.measure("scratch", &mut Shape::new(), sizes)?;
+            need.scratch_bytes = need.scratch_bytes.saturating_add(bytes.next_multiple_of(SCRATCH_ALIGNMENT));
+        }
+        Ok(())
     }
 }
 

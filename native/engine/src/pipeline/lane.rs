@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use servekit_core::{Executor, Inputs, Item, Outputs, RowFault, RunFailure, RunOutputs, Tensor, element_count, list};
-use smallvec::SmallVec;
 
 use super::axis::Sizes;
-use super::kernel::{Frame, Kernel};
+use super::kernel::{Frame, Kernel, Need};
 use super::layout::{BatchCall, Layout, Work};
 use super::memory::{Memory, Room};
 use crate::gather::{Portion, gather_rows, inconsistent};
@@ -30,6 +29,10 @@ pub struct PipelineLane {
     kernel_bytes_max: u64,
     memory: Memory,
     frame: Frame,
+    /// Of the call in hand, and where its outputs go; kept for their memory.
+    need: Need,
+    /// See `need`.
+    rooms: Vec<Room>,
     /// Of the values of this batch.
     sizes: Sizes,
     /// Of the kernel in hand.
@@ -56,6 +59,8 @@ impl PipelineLane {
             kernel_bytes_max,
             memory: Memory::new(layout.slots),
             frame: Frame::new(),
+            need: Need::default(),
+            rooms: Vec::new(),
             sizes: Sizes::default(),
             kernel_sizes: Sizes::default(),
             values,
@@ -82,6 +87,7 @@ impl PipelineLane {
 
     fn release_all(&mut self) {
         self.values.iter_mut().for_each(|value| *value = None);
+        self.rooms.clear();
         self.refused.clear();
     }
 
@@ -220,44 +226,46 @@ impl PipelineLane {
         }
         let values = &self.values;
         let taken = || inputs.iter().filter_map(|&number| values[number].as_ref());
-        let need = kernel.need(taken(), &mut self.kernel_sizes).map_err(|why| rejected(&why))?;
-        if need.bytes() > self.kernel_bytes_max {
-            return Err(RunFailure::Memory { asked: Some(need.bytes()), allowed: self.kernel_bytes_max });
+        kernel.measure(taken(), &mut self.kernel_sizes, &mut self.need).map_err(|why| rejected(&why))?;
+        let needed = self.need.bytes();
+        if needed > self.kernel_bytes_max {
+            return Err(RunFailure::Memory { asked: Some(needed), allowed: self.kernel_bytes_max });
         }
         self.frame.begin();
         for (port, tensor) in kernel.inputs.iter().zip(taken()) {
             self.frame.add(start(&tensor.data), port, &tensor.shape);
         }
-        let mut rooms: SmallVec<[Room; 4]> = SmallVec::new();
-        for ((port, (shape, bytes)), &number) in kernel.outputs.iter().zip(&need.outputs).zip(outputs) {
+        self.rooms.clear();
+        for ((port, output), &number) in kernel.outputs.iter().zip(&self.need.outputs).zip(outputs) {
             // Within what a kernel may fill, so within the address space.
-            let mut room = self.memory.room(self.layout.values[number].slot, *bytes as usize);
-            self.frame.add(room.bytes_mut().as_ptr(), port, shape);
-            rooms.push(room);
+            let mut room = self.memory.room(self.layout.values[number].slot, output.bytes as usize);
+            self.frame.add(room.bytes_mut().as_mut_ptr(), port, &output.shape);
+            self.rooms.push(room);
         }
-        // SAFETY: the plan describes this kernel, whose declaration `need` was computed from. Inputs are values of this
-        // batch, which `values` keeps and nobody writes; outputs are rooms, which share their memory with nobody and
-        // stay where they are until they are handed over below.
-        let is_done = unsafe { self.frame.call(kernel, &need) };
+        // SAFETY: the plan describes this kernel, whose declaration the need was computed from. Inputs are values of
+        // this batch, which `values` keeps and nobody writes; outputs are rooms, which share their memory with nobody
+        // and stay where they are until they are handed over below.
+        let is_done = unsafe { self.frame.call(kernel, &self.need) };
         if !is_done {
             return Err(rejected("the kernel failed as a whole; it raised an exception, or rows do not fit it"));
         }
-        self.note_faults(step, kernel, &mut rooms, rows);
-        for ((room, (shape, _)), (port, &number)) in
-            rooms.into_iter().zip(need.outputs).zip(kernel.outputs.iter().zip(outputs))
-        {
+        self.note_faults(step, kernel, rows);
+        for (&number, port) in outputs.iter().zip(&kernel.outputs).rev() {
+            let (Some(room), Some(output)) = (self.rooms.pop(), self.need.outputs.pop()) else {
+                return Err(inconsistent());
+            };
             let data = self.memory.written(room);
-            self.settle(step, number, Tensor { datatype: port.datatype, shape, data }, rows)?;
+            self.settle(step, number, Tensor { datatype: port.datatype, shape: output.shape, data }, rows)?;
         }
         Ok(())
     }
 
     /// Remembers which rows a kernel has refused. Their outputs become zeros: what comes after must not stumble over
     /// what the last batch left there, because that would harm the neighbours.
-    fn note_faults(&mut self, step: &str, kernel: &Kernel, rooms: &mut [Room], rows: Rows) {
+    fn note_faults(&mut self, step: &str, kernel: &Kernel, rows: Rows) {
         let total = self.frame.rows();
         for (row, fault) in self.frame.faults() {
-            for room in rooms.iter_mut() {
+            for room in &mut self.rooms {
                 let bytes = room.bytes_mut();
                 let row_bytes = bytes.len() / total;
                 bytes[row * row_bytes..(row + 1) * row_bytes].fill(0);

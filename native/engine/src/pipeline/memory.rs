@@ -58,13 +58,12 @@ impl Memory {
 
     /// So many bytes at a multiple of 64: those of the slot, unless somebody still reads them.
     pub(super) fn room(&mut self, slot: usize, bytes: usize) -> Room {
-        let mut buffer = None;
-        if let Some(kept) = self.slots.get_mut(slot)
-            && let Some(free) = kept.iter_mut().position(|buffer| Arc::get_mut(buffer).is_some())
-        {
-            buffer = Some(kept.swap_remove(free));
-        }
-        let mut buffer = buffer.unwrap_or_else(|| Arc::new(Shared(AlignedBuffer::new())));
+        let kept = self.slots.get_mut(slot);
+        let free = kept.and_then(|kept| {
+            let free = kept.iter_mut().position(|buffer| Arc::get_mut(buffer).is_some())?;
+            Some(kept.swap_remove(free))
+        });
+        let mut buffer = free.unwrap_or_else(|| Arc::new(Shared(AlignedBuffer::new())));
         if let Some(Shared(free)) = Arc::get_mut(&mut buffer) {
             free.room(bytes);
         }

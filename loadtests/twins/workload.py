@@ -61,12 +61,21 @@ class Workload:
     tolerance: float
 
 
+def embedding_files() -> tuple[Path, Path]:
+    """Weights and tokenizer that the package `wordllama` ships: 32,000 tokens of 256 numbers."""
+    package = Path(str(files("wordllama")))
+    return (
+        package / "weights" / "l2_supercat_256.safetensors",
+        package / "tokenizers" / "l2_supercat_tokenizer_config.json",
+    )
+
+
 def write_text(folder: Path) -> None:
-    """The embeddings and the tokenizer that the package `wordllama` ships: 32,000 tokens of 256 numbers."""
+    """A vector for each token, and their mean."""
     from safetensors.numpy import load_file
 
-    package = files("wordllama")
-    weights = load_file(str(package / "weights" / "l2_supercat_256.safetensors"))["embedding.weight"]
+    weights_path, tokenizer_path = embedding_files()
+    weights = load_file(weights_path)["embedding.weight"]
     graph = helper.make_graph(
         [helper.make_node("Gather", ["weights", "input_ids"], ["last_hidden_state"], axis=0)],
         "embedding",
@@ -75,8 +84,7 @@ def write_text(folder: Path) -> None:
         [numpy_helper.from_array(weights.astype(np.float32), "weights")],
     )
     save(graph, folder, TEXT_PIPELINE)
-    tokenizer = (package / "tokenizers" / "l2_supercat_tokenizer_config.json").read_text()
-    (folder / "tokenizer.json").write_text(tokenizer)
+    (folder / "tokenizer.json").write_bytes(tokenizer_path.read_bytes())
 
 
 def text_bodies() -> list[Body]:

@@ -174,6 +174,13 @@ def chain(root: Path) -> Path:
     return folder
 
 
+def column(values: Sequence[bytes | str]) -> np.ndarray:
+    """One BYTES tensor with an element a row."""
+    array = np.empty(len(values), np.object_)
+    array[:] = [value if isinstance(value, bytes) else value.encode() for value in values]
+    return array
+
+
 # What they have to answer --------------------------------------------------------------------------------------------
 
 

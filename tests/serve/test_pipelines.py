@@ -12,6 +12,7 @@ from PIL import Image
 
 from servekit.pipelines.reference import Refused
 from tests.serve import pipelines
+from tests.serve.pipelines import column
 from tests.serve.process import serving
 from tests.serve.transports import TRANSPORTS, Asked, RefusedError, infer_once
 
@@ -47,13 +48,6 @@ def png(tmp_path_factory):
     with Image.open(pipelines.IMAGES / "flower.jpg") as image:
         image.crop((40, 30, 360, 300)).save(path)
     return path.read_bytes()
-
-
-def column(values):
-    """One BYTES tensor with an element a row."""
-    array = np.empty(len(values), np.object_)
-    array[:] = [value if isinstance(value, bytes) else value.encode() for value in values]
-    return array
 
 
 def json_answer(server, model, **inputs):

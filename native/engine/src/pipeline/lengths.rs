@@ -43,6 +43,7 @@ impl Lengths {
         let axis_of = |number: usize| axis_of(layout, number, symbol);
         let mut pads = vec![None; layout.gathered.len()];
         let mut axes = vec![None; layout.gathered.len()];
+        let mut is_given = vec![false; layout.gathered.len()];
         for (number, (axis, pad)) in inputs.iter().zip(known.inputs.iter().zip(padding)) {
             let Some(number) = *number else { continue };
             let place = layout.gathered.iter().position(|gathered| *gathered == number)?;
@@ -51,12 +52,13 @@ impl Lengths {
             if axis_of(number)? != *axis || pad.map(|pad| pad.axis) != *axis || is_known {
                 return None;
             }
-            (axes[place], pads[place]) = (*axis, *pad);
+            (axes[place], pads[place], is_given[place]) = (*axis, *pad, true);
         }
-        for (&number, axis) in layout.gathered.iter().zip(&axes) {
-            if axis_of(number)? != *axis {
-                return None;
-            }
+        for (place, &number) in layout.gathered.iter().enumerate().filter(|(place, _)| !is_given[*place]) {
+            let Some(axis) = axis_of(number)? else { continue };
+            // Kernels alone read it, and they see no padding.
+            layout.values[number].datatype.element_bytes()?;
+            (axes[place], pads[place]) = (Some(axis), Some(Pad { axis, element: [0; 8] }));
         }
         for (number, axis) in outputs.iter().zip(&known.outputs) {
             if number.is_some_and(|number| axis_of(number) != Some(*axis)) {

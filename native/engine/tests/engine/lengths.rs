@@ -100,6 +100,25 @@ fn texts_of_several_lengths_are_answered_as_alone() {
 }
 
 #[test]
+fn what_only_kernels_read_is_mixed_too() {
+    // The kinds of tokens go to no model.
+    let plan = values(("string", "[]"))
+        .input("text", 0)
+        .stage("tokenize", r#"{"special_tokens": false}"#, 0, &[1, 2, 3])
+        .model(MODEL, &[("ids", 1), ("attention_mask", 2)], &[("mean", 4), ("seen", 5)])
+        .kernel(count, (3, "int64", r#"["rows", "n"]"#), (7, "int64", r#"["rows", 1]"#))
+        .output("count", 7)
+        .output("mean", 4);
+    let pipeline = pipeline(&plan);
+    let ragged = pipeline.run_contract().ragged.as_deref().expect("lengths are mixed");
+    assert_eq!(&*ragged.inputs, [Some(1), Some(1), Some(1), None]);
+    let mut lane = pipeline.lane().expect("a lane");
+    let requests = [texts(&["the cat sat", "the"]), texts(&["a dog"])];
+    let found = run(&pipeline, &mut lane, &requests.iter().collect::<Vec<_>>()).expect("answered");
+    assert_eq!(int64(&found.outputs[0]), [3, 1, 2]);
+}
+
+#[test]
 fn what_is_queued_may_be_mixed() {
     let pipeline = pipeline(&embedding(true));
     let ragged = pipeline.run_contract().ragged.as_deref().expect("lengths are mixed");

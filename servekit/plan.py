@@ -53,6 +53,8 @@ class Plan:
     warnings: tuple[str, ...]
     pipelines: tuple[WrittenPipeline, ...] = ()
     allow_code: bool = False
+    is_watching: bool = False
+    """Whether edits of pipelines are served as they are made."""
 
     def to_json(self) -> str:
         """The plan as text, to hand it to another process."""
@@ -72,4 +74,5 @@ class Plan:
             warnings=tuple(fields["warnings"]),
             pipelines=tuple(WrittenPipeline(**written) for written in fields["pipelines"]),
             allow_code=fields["allow_code"],
+            is_watching=fields["is_watching"],
         )

@@ -29,18 +29,23 @@ class Started(NamedTuple):
     """By model. They hold the compiled kernels, of which the native side has only the addresses."""
 
 
-def started(native_json: str, written: Sequence[WrittenPipeline], *, allow_code: bool) -> Started:
-    """The configuration with the plan of each pipeline, or with the reason why there is none."""
+def started(
+    native_json: str, written: Sequence[WrittenPipeline], *, allow_code: bool, only: str | None = None
+) -> Started:
+    """The configuration with the plan of each pipeline, or with the reason why there is none.
+
+    With `only`, the others stay as they stand in the configuration.
+    """
     config = json.loads(native_json)
     surroundings = _Models(native_json, config, {one.model: one for one in written}, allow_code)
     plans: dict[str, Plan] = {}
     for entry in config["models"]:
         name = entry["name"]
-        if name not in surroundings.written:
+        if name not in surroundings.written or only not in (None, name):
             continue
         try:
             plan = surroundings.plan(name)
-            entry["pipeline"] = _crossing(plan, surroundings.written[name].folder)
+            entry |= {"pipeline": _crossing(plan, surroundings.written[name].folder), "failed": None}
             plans[name] = plan
         except ServekitError as error:
             entry["failed"] = "; ".join(str(error).splitlines())

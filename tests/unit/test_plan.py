@@ -17,6 +17,7 @@ PLAN = Plan(
         WrittenPipeline("b", "/models/b", "models: b", table={"raw": True}),
     ),
     allow_code=True,
+    is_watching=True,
 )
 
 

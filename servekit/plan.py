@@ -39,6 +39,8 @@ class WrittenPipeline:
     text: str = ""
     """What is no UTF-8 stands in it as surrogates."""
     table: dict[str, Any] | None = None
+    is_code: bool = False
+    """It is the folder's `pipeline.py`, which runs only where that is allowed."""
 
 
 @dataclass(frozen=True)

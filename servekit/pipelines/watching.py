@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from servekit.errors import LoadError, native_errors
 from servekit.logs import Logger
+from servekit.pipelines import code
 from servekit.pipelines.editing import Loaded, changed, digest, load_or_keep
 from servekit.pipelines.plan import Plan
 from servekit.pipelines.reading import FILE_NAME
@@ -67,8 +68,9 @@ class Watching:
 
     def _swapped(self, name: str, text: bytes, origin: str) -> Plan:
         """The plan of this text, which is served by then."""
-        edited = replace(self._written[name], text=text.decode(errors="surrogateescape"), origin=origin)
-        written = self._written | {name: edited}
+        # Code is read where it is run.
+        said = "" if self._written[name].is_code else text.decode(errors="surrogateescape")
+        written = self._written | {name: replace(self._written[name], text=said, origin=origin)}
         result = started(self._native_json, list(written.values()), allow_code=self._allow_code, only=name)
         (entry,) = (model for model in json.loads(result.native_json)["models"] if model["name"] == name)
         if entry["failed"] is not None:
@@ -84,4 +86,4 @@ class Watching:
 
 
 def _path(one: WrittenPipeline) -> Path:
-    return Path(one.folder) / FILE_NAME
+    return Path(one.folder) / (code.FILE_NAME if one.is_code else FILE_NAME)

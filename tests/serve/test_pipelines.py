@@ -33,6 +33,7 @@ def root(tmp_path_factory):
     for make in (pipelines.classifier, pipelines.encoder, pipelines.table, pipelines.detector, pipelines.finite):
         make(folder)
     pipelines.chain(folder)
+    pipelines.coded(folder)
     broken = pipelines.finite(folder / "more")
     (broken / "model.yaml").write_text("after: [{use: scores.softmx}]")
     broken.rename(folder / "broken")
@@ -110,6 +111,7 @@ def test_a_broken_pipeline_fails_its_model_alone(server):
     assert sorted(server.ready["models"]) == [
         "boxes",
         "chain",
+        "coded",
         "finite",
         "finite.raw",
         "photos",
@@ -203,6 +205,13 @@ def test_a_pipeline_runs_another_model_by_its_file(server, root):
     np.testing.assert_array_equal(found["y"], -raw["logits"])
     session = onnxruntime.InferenceSession(root / "photos" / "model.onnx")
     np.testing.assert_allclose(raw["logits"], session.run(None, {"pixels": pixels})[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_pipeline_is_written_in_python(server):
+    found = infer_once("grpc", server, Asked("coded", {"value": np.array([[0, 0, np.log(2) / 2]], np.float32)}))
+    np.testing.assert_allclose(found["probabilities"], [[0.25, 0.25, 0.5]], rtol=1e-5)
+    with pytest.raises(RefusedError, match="the value is not a finite number"):
+        infer_once("binary", server, asked("coded", {"value": np.full(3, np.inf, np.float32)}))
 
 
 # Bad input -----------------------------------------------------------------------------------------------------------

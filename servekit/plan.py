@@ -39,6 +39,8 @@ class WrittenPipeline:
     text: str = ""
     """What is no UTF-8 stands in it as surrogates."""
     table: dict[str, Any] | None = None
+    is_code: bool = False
+    """It is the folder's `pipeline.py`, which runs only where that is allowed."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Plan:
     warnings: tuple[str, ...]
     pipelines: tuple[WrittenPipeline, ...] = ()
     allow_code: bool = False
+    is_watching: bool = False
+    """Whether edits of pipelines are served as they are made."""
 
     def to_json(self) -> str:
         """The plan as text, to hand it to another process."""
@@ -72,4 +76,5 @@ class Plan:
             warnings=tuple(fields["warnings"]),
             pipelines=tuple(WrittenPipeline(**written) for written in fields["pipelines"]),
             allow_code=fields["allow_code"],
+            is_watching=fields["is_watching"],
         )

@@ -50,14 +50,15 @@ class Kernels:
             if name not in known:
                 raise PipelineError(f"unknown; {meant(name, known)}")
             return known[name]
-        members = vars(self._module(own[1]))
+        members = vars(self.module(own[1]))
         kernels = [member for member, value in members.items() if isinstance(value, Kernel)]
         if own[2] not in kernels:
             raise PipelineError(f"{own[1]} has no kernel '{own[2]}'; {meant(own[2], kernels)}")
         kernel: Kernel = members[own[2]]
         return kernel
 
-    def _module(self, file: str) -> types.ModuleType:
+    def module(self, file: str) -> types.ModuleType:
+        """A file of the folder, run."""
         if not self.allow_code:
             raise PipelineError(
                 f"{file} is code of the model's own, which is not allowed to run; start with --allow-code if you "

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from servekit.errors import ServekitError, native_errors
-from servekit.pipelines import graphs
+from servekit.pipelines import code, graphs
 from servekit.pipelines.checking import RAW_SUFFIX, Surroundings, planned
+from servekit.pipelines.code import read_code
 from servekit.pipelines.contracts import ModelContract
 from servekit.pipelines.faults import PipelineError
 from servekit.pipelines.plan import Plan
@@ -29,18 +30,23 @@ class Started(NamedTuple):
     """By model. They hold the compiled kernels, of which the native side has only the addresses."""
 
 
-def started(native_json: str, written: Sequence[WrittenPipeline], *, allow_code: bool) -> Started:
-    """The configuration with the plan of each pipeline, or with the reason why there is none."""
+def started(
+    native_json: str, written: Sequence[WrittenPipeline], *, allow_code: bool, only: str | None = None
+) -> Started:
+    """The configuration with the plan of each pipeline, or with the reason why there is none.
+
+    With `only`, the others stay as they stand in the configuration.
+    """
     config = json.loads(native_json)
     surroundings = _Models(native_json, config, {one.model: one for one in written}, allow_code)
     plans: dict[str, Plan] = {}
     for entry in config["models"]:
         name = entry["name"]
-        if name not in surroundings.written:
+        if name not in surroundings.written or only not in (None, name):
             continue
         try:
             plan = surroundings.plan(name)
-            entry["pipeline"] = _crossing(plan, surroundings.written[name].folder)
+            entry |= {"pipeline": _crossing(plan, surroundings.written[name].folder), "failed": None}
             plans[name] = plan
         except ServekitError as error:
             entry["failed"] = "; ".join(str(error).splitlines())
@@ -80,7 +86,7 @@ class _Models:
         found = {}
         for name, one in self.written.items():
             try:
-                found[name] = _read(one)
+                found[name] = self._read(one)
             except ServekitError:
                 # Told where this one is planned.
                 continue
@@ -94,7 +100,7 @@ class _Models:
     def plan(self, name: str) -> Plan:
         """The plan of one, compiled; raises what is wrong with it."""
         one = self.written[name]
-        pipeline = _read(one)
+        pipeline = self._read(one)
         self._check_names(name, pipeline)
         amid = Surroundings(
             name,
@@ -106,6 +112,18 @@ class _Models:
         plan = planned(pipeline, amid)
         plan.compile()
         return plan
+
+    def _read(self, one: WrittenPipeline) -> Pipeline:
+        if one.table is not None:
+            return parsed(one.table, one.origin)
+        folder = Path(one.folder)
+        if one.is_code:
+            return read_code(folder, allow_code=self.allow_code)
+        if (folder / code.FILE_NAME).exists():
+            raise PipelineError(
+                f"pipeline of '{one.model}': {one.origin} and {code.FILE_NAME} are both there; keep one of the two"
+            )
+        return read(one.text.encode(errors="surrogateescape"), one.origin)
 
     def _check_names(self, name: str, pipeline: Pipeline) -> None:
         if pipeline.raw and name + RAW_SUFFIX in self.names:
@@ -160,9 +178,3 @@ class _Contracts(Mapping[str, ModelContract]):
 
     def __len__(self) -> int:
         return len(self._names)
-
-
-def _read(one: WrittenPipeline) -> Pipeline:
-    if one.table is not None:
-        return parsed(one.table, one.origin)
-    return read(one.text.encode(errors="surrogateescape"), one.origin)

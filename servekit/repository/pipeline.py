@@ -1,4 +1,4 @@
-"""The pipeline that belongs to a model, as it is written: in the configuration, or in `model.yaml` beside the file.
+"""The pipeline that belongs to a model, as it is written: in the configuration, or in a file beside the model's.
 
 What it says is not looked at here: one that is broken fails its model, not the start of the others.
 """
@@ -11,6 +11,7 @@ from servekit.plan import WrittenPipeline
 from servekit.repository.layout import FILE_NAME, Candidate, refuse_link
 
 PIPELINE_FILE_NAME = "model.yaml"
+CODE_FILE_NAME = "pipeline.py"
 PIPELINE_BYTES_MAX = 1 << 20
 
 
@@ -19,11 +20,14 @@ def pipeline_of(candidate: Candidate, settings: ModelSettings) -> WrittenPipelin
     folder = str(candidate.path.absolute().parent)
     if settings.pipeline:
         return WrittenPipeline(candidate.name, folder, f"models: {candidate.name}", table=settings.pipeline)
-    for path in _places(candidate):
-        if path.is_file():
-            if not settings.links:
-                refuse_link(candidate, path)
-            return WrittenPipeline(candidate.name, str(path.absolute().parent), str(path), text=_text(path))
+    for place in _places(candidate):
+        for path in (place / PIPELINE_FILE_NAME, place / CODE_FILE_NAME):
+            if path.is_file():
+                if not settings.links:
+                    refuse_link(candidate, path)
+                is_code = path.name == CODE_FILE_NAME
+                text = "" if is_code else _text(path)
+                return WrittenPipeline(candidate.name, str(place.absolute()), str(path), text=text, is_code=is_code)
     return None
 
 
@@ -41,7 +45,7 @@ def _places(candidate: Candidate) -> list[Path]:
     if candidate.path.name != FILE_NAME:
         return []
     is_version = folder.name == candidate.version and folder != candidate.root
-    return [place / PIPELINE_FILE_NAME for place in ([folder, folder.parent] if is_version else [folder])]
+    return [folder, folder.parent] if is_version else [folder]
 
 
 def _text(path: Path) -> str:

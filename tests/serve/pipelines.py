@@ -164,6 +164,17 @@ def finite(root: Path) -> Path:
     return folder
 
 
+def coded(root: Path) -> Path:
+    """The same kernel in a pipeline that is written in Python, with a kernel that comes with servekit behind it."""
+    folder = finite(root / "coded-from").rename(root / "coded")
+    (folder / "model.yaml").unlink()
+    steps = "'before': [{'use': finite}], 'after': [{'use': scores.softmax}]"
+    table = f"pipeline = {{'inputs': {{'value': 'float32[3]'}}, {steps}}}"
+    code = f"from servekit.kernels import scores\n{OWN_KERNEL}\n{table}\n"
+    (folder / "kernels.py").rename(folder / "pipeline.py").write_text(code)
+    return folder
+
+
 def chain(root: Path) -> Path:
     """Runs `photos` by its file, on colours instead of pictures, and its own model on what that gives."""
     written = "inputs: {pixels: 'float32[3, 224, 224]'}\nbefore: [{model: photos.raw, as: x}]\n"

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import select
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,6 +13,8 @@ from PIL import Image
 
 from servekit.pipelines.reference import Refused
 from tests.serve import pipelines
+from tests.serve.alive import waited
+from tests.serve.held import Interpreter
 from tests.serve.pipelines import column
 from tests.serve.process import serving
 from tests.serve.transports import TRANSPORTS, Asked, RefusedError, infer_once
@@ -21,6 +24,8 @@ CHINA, FLOWER = ((pipelines.IMAGES / name).read_bytes() for name in ("china.jpg"
 TEXTS = ["the cat sat on the mat.", "Unhappy dogs?", "", "it was a café, and the dog ran " * 20]
 # Pictures are decoded and resized by other libraries here than there: levels of 255 differ by one or two.
 LEVELS = 0.02
+# A scrape takes a hundredth of this where Python runs.
+HELD_SECONDS = 0.5
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +34,7 @@ def root(tmp_path_factory):
     for make in (pipelines.classifier, pipelines.encoder, pipelines.table, pipelines.detector, pipelines.finite):
         make(folder)
     pipelines.chain(folder)
+    pipelines.coded(folder)
     broken = pipelines.finite(folder / "more")
     (broken / "model.yaml").write_text("after: [{use: scores.softmx}]")
     broken.rename(folder / "broken")
@@ -36,8 +42,14 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(root):
-    with serving(root, arguments=["--allow-code", "--server-timing", "always"]) as process:
+def interpreter(tmp_path_factory):
+    return Interpreter(tmp_path_factory.mktemp("held"))
+
+
+@pytest.fixture(scope="module")
+def server(root, interpreter):
+    arguments = ["--allow-code", "--server-timing", "always"]
+    with serving(root, arguments=arguments, environment=interpreter.environment) as process:
         yield process
 
 
@@ -93,6 +105,7 @@ def test_a_broken_pipeline_fails_its_model_alone(server):
     assert sorted(server.ready["models"]) == [
         "boxes",
         "chain",
+        "coded",
         "finite",
         "finite.raw",
         "photos",
@@ -188,6 +201,13 @@ def test_a_pipeline_runs_another_model_by_its_file(server, root):
     np.testing.assert_allclose(raw["logits"], session.run(None, {"pixels": pixels})[0], rtol=1e-4, atol=1e-4)
 
 
+def test_a_pipeline_is_written_in_python(server):
+    found = infer_once("grpc", server, Asked("coded", {"value": np.array([[0, 0, np.log(2) / 2]], np.float32)}))
+    np.testing.assert_allclose(found["probabilities"], [[0.25, 0.25, 0.5]], rtol=1e-5)
+    with pytest.raises(RefusedError, match="the value is not a finite number"):
+        infer_once("binary", server, asked("coded", {"value": np.full(3, np.inf, np.float32)}))
+
+
 # Bad input -----------------------------------------------------------------------------------------------------------
 
 
@@ -255,6 +275,22 @@ def test_a_category_that_may_be_unknown_is_none_of_them(server, root):
     row = {"numbers": np.ones(3, np.float32), "city": "kyiv", "plan": "team"}
     found = infer_once("grpc", server, asked("wines", {**row, "city": b"kyiv", "plan": b"team"}))
     same(found, pipelines.expected(root / "wines", [row]), atol=1e-5)
+
+
+def test_no_request_waits_for_the_interpreter(server, interpreter):
+    def is_held():
+        with server.connect(address=server.management) as connection:
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert select.select([connection], [], [], HELD_SECONDS) == ([], [], [])
+
+    with interpreter.held():
+        waited(is_held)
+        for model, row in GOOD.items():
+            assert infer_once("binary", server, asked(model, row))
+        with pytest.raises(RefusedError):
+            infer_once("grpc", server, asked(*BAD["a number that is none"]))
+        is_held()
+    waited(server.metrics)
 
 
 # What is told --------------------------------------------------------------------------------------------------------

@@ -15,8 +15,10 @@ PLAN = Plan(
     pipelines=(
         WrittenPipeline("a", "/models/a", "model.yaml", text="inputs: {x: \udcff}"),
         WrittenPipeline("b", "/models/b", "models: b", table={"raw": True}),
+        WrittenPipeline("c", "/models/c", "pipeline.py", is_code=True),
     ),
     allow_code=True,
+    is_watching=True,
 )
 
 

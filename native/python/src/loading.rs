@@ -144,8 +144,8 @@ impl Loader {
         let lanes = pipeline.models().iter().map(|model| model.description().lanes);
         piped.policy.lanes = lanes.fold(piped.policy.lanes, u32::min);
         if model.execution != config::Placement::Inline {
-            // Whether a shard has the time was found out for the file alone.
             piped.placement = Placement::Pool;
+            decide(&mut piped.description, "execution", "pool: what a pipeline does was not tried on a shard");
         }
         let is_raw_asked = model.names().count() > 1;
         let raw = is_raw_asked.then(|| Served { name: model.raw_name().into(), required: false, ..file() });
@@ -251,6 +251,14 @@ pub fn fields(description: &Description) -> serde_json::Map<String, serde_json::
     match serde_json::to_value(description) {
         Ok(serde_json::Value::Object(fields)) => fields,
         _ => serde_json::Map::new(),
+    }
+}
+
+/// Says something else of a decision that was about the file alone.
+fn decide(description: &mut serde_json::Map<String, serde_json::Value>, subject: &str, reason: &str) {
+    let decisions = description.get_mut("decisions").and_then(serde_json::Value::as_array_mut);
+    for decision in decisions.into_iter().flatten().filter(|decision| decision[0] == subject) {
+        decision[1] = reason.into();
     }
 }
 

@@ -156,3 +156,20 @@ def test_a_server_without_pipelines_never_loads_what_compiles_them(tmp_path):
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_a_pipeline_of_code_is_planned_where_code_is_allowed(folder):
+    code = "from servekit.kernels import scores\npipeline = {'after': [{'use': scores.softmax}]}"
+    written = [WrittenPipeline("own", str(folder("pipeline.py", code)), "pipeline.py", is_code=True)]
+    config = json.dumps(CONFIG | {"models": [{"name": "own", **ENTRY}]})
+    assert "own" in started(config, written, allow_code=True).plans
+    (entry,) = json.loads(started(config, written, allow_code=False).native_json)["models"]
+    assert "--allow-code" in entry["failed"]
+
+
+def test_a_pipeline_is_written_once(folder):
+    path = folder("pipeline.py", "")
+    written = [WrittenPipeline("own", str(path), "model.yaml", text=SOFTMAX)]
+    config = json.dumps(CONFIG | {"models": [{"name": "own", **ENTRY}]})
+    (entry,) = json.loads(started(config, written, allow_code=True).native_json)["models"]
+    assert "model.yaml and pipeline.py are both there" in entry["failed"]

@@ -237,3 +237,9 @@ def test_what_is_no_text_reaches_the_one_who_reads_it(tree):
     root = tree("m/model.onnx", "m/model.yaml")
     (root / "m/model.yaml").write_bytes(b"raw: \xff")
     assert written(root)["m"][1].encode(errors="surrogateescape") == b"raw: \xff"
+
+
+def test_a_pipeline_may_be_written_in_python(tree):
+    root = tree("m/model.onnx", "m/pipeline.py")
+    (model,) = resolve(Config(), [root]).models
+    assert (model.pipeline.folder, model.pipeline.is_code, model.pipeline.text) == (str(root / "m"), True, "")

@@ -46,7 +46,10 @@ pub(super) enum Source {
 
 /// A stage, and the values that it takes and gives.
 pub(super) struct StageCall {
+    /// What texts call it: where it stands, and what it is.
     pub(super) step: Box<str>,
+    /// What it is.
+    pub(super) name: Box<str>,
     pub(super) stage: Box<dyn Stage>,
     pub(super) inputs: Box<[usize]>,
 }
@@ -54,7 +57,10 @@ pub(super) struct StageCall {
 /// What is done with the batch.
 #[derive(Debug)]
 pub(super) struct BatchCall {
+    /// See [`StageCall`].
     pub(super) step: Box<str>,
+    /// See `step`.
+    pub(super) name: Box<str>,
     pub(super) work: Work,
     /// Values that nobody reads afterwards.
     pub(super) released: Box<[usize]>,
@@ -145,17 +151,23 @@ impl Layout {
         Ok(draft.finish(plan.name, named(plan.inputs), named(plan.outputs)))
     }
 
-    /// What operators see of it, in order.
+    /// What operators see of it, in order. What comes again has a number behind its name.
     pub(super) fn steps(&self) -> Vec<Step> {
-        let stages = self.stages.iter().map(|call| Step { name: call.step.clone(), place: StepPlace::Row });
+        let stages = self.stages.iter().map(|call| (&*call.name, StepPlace::Row));
         let calls = self.calls.iter().map(|call| {
             let place = match call.work {
                 Work::Kernel { .. } => StepPlace::Batch,
                 Work::Model { .. } => StepPlace::Model,
             };
-            Step { name: call.step.clone(), place }
+            (&*call.name, place)
         });
-        stages.chain(calls).collect()
+        let steps: Vec<(&str, StepPlace)> = stages.chain(calls).collect();
+        let named = steps.iter().enumerate().map(|(index, &(name, place))| {
+            let before = steps[..index].iter().filter(|(other, _)| *other == name).count();
+            let name = if before == 0 { name.into() } else { format!("{name} {}", before + 1).into() };
+            Step { name, place }
+        });
+        named.collect()
     }
 
     /// Whether what clients send is queued as it is.
@@ -290,13 +302,19 @@ impl Draft {
             self.make(step, number, Some(Source::Stage { stage: self.stages.len(), output }))?;
             check_port(step, &self.values[number], port)?;
         }
-        self.stages.push(StageCall { step: step.into(), stage, inputs: call.inputs.into() });
+        self.stages.push(StageCall {
+            step: step.into(),
+            name: call.kind.as_str().into(),
+            stage,
+            inputs: call.inputs.into(),
+        });
         Ok(())
     }
 
     fn kernel(&mut self, call: plan::KernelCall) -> Result<(), String> {
         let step = call.step.as_str();
         let place = format!("{step}: kernel '{}'", call.kernel.name);
+        let name = call.kernel.name.as_str().into();
         let kernel = kernel(&place, call.kernel)?;
         if (kernel.inputs.len(), kernel.outputs.len()) != (call.inputs.len(), call.outputs.len()) {
             return Err(format!(
@@ -317,7 +335,7 @@ impl Draft {
             check_kernel_port(&place, &self.values[number], port)?;
         }
         let work = Work::Kernel { kernel, inputs: call.inputs.into(), outputs: call.outputs.into() };
-        self.calls.push(BatchCall { step: step.into(), work, released: Box::default() });
+        self.calls.push(BatchCall { step: step.into(), name, work, released: Box::default() });
         Ok(())
     }
 
@@ -371,7 +389,12 @@ impl Draft {
             self.models.len() - 1
         });
         let work = Work::Model { model, inputs: inputs.into(), outputs: outputs.into() };
-        self.calls.push(BatchCall { step: step.into(), work, released: Box::default() });
+        self.calls.push(BatchCall {
+            step: step.into(),
+            name: call.model.as_str().into(),
+            work,
+            released: Box::default(),
+        });
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 PYTHON ?= python3
 MODEL ?=
 ARGS ?=
-# The Python tests run this many times, each time in another order.
+# The Python tests run this many times at once, each time in another order: most of the time they wait for servers.
 ROUNDS ?= 2
 
 VENV := .venv
@@ -46,7 +46,13 @@ test-rust: $(STAMPS)/test
 	PYTHON=$(abspath $(BIN)/python) $(CARGO) test $(MANIFEST) $(CRATES) --quiet
 
 test-python: $(STAMPS)/test
-	@for round in $$(seq $(ROUNDS)); do $(BIN)/python -m pytest -q $(ARGS) || exit; done
+	@rounds=; for round in $$(seq $(ROUNDS)); do \
+		$(BIN)/python -m pytest -q -p no:cacheprovider $(ARGS) > $(STAMPS)/round-$$round.log 2>&1 & \
+		rounds="$$rounds $$round:$$!"; \
+	done; \
+	failed=0; for one in $$rounds; do \
+		wait $${one#*:} || failed=$$?; cat $(STAMPS)/round-$${one%:*}.log; \
+	done; exit $$failed
 
 lint: $(STAMPS)/test
 	$(CARGO) fmt $(MANIFEST) --all --check

@@ -74,10 +74,17 @@ def bench(plan_json: str, bodies: list[bytes]) -> str:
     """
 
 def check(config_json: str) -> str:
-    """Loads the one model of the configuration and describes it, as JSON.
+    """Loads the first model of the configuration and describes it, as JSON; others are what its pipeline runs.
 
     The object is the model's entry of the snapshot with two keys more: the core `plan` and the effective `run_ms_max`.
     Raises `LoadError`.
+    """
+
+def contract(config_json: str, name: str) -> str:
+    """JSON of what a model's file takes and gives, which is not tried: `{"name", "inputs", "outputs"}`.
+
+    A tensor is `{"name", "datatype", "shape", "optional"}`; a free axis is its name in the model, or -1. Raises
+    `LoadError`.
     """
 
 def core_plan(config_json: str) -> str:

@@ -134,6 +134,18 @@ def _models(figures: Snapshot) -> Iterator[Metric]:
     yield _histogram("servekit_queue_duration_seconds", "Time in the queue", queue, seconds)
     run = [(_of(m), m["run"]["counts"], m["run"]["sum_s"]) for m in models]
     yield _histogram("servekit_run_duration_seconds", "Time of one batch's run", run, seconds)
+    stages = [
+        ((*_of(m), step["name"]), step["seconds"]["counts"], step["seconds"]["sum_s"])
+        for m in models
+        for step in m["steps"]
+    ]
+    yield _histogram(
+        "servekit_stage_duration_seconds",
+        "Time of one step of a pipeline: of a request before its batch forms, of a batch then",
+        stages,
+        seconds,
+        (*MODEL, "stage"),
+    )
     batch = [(_of(m), m["batch_rows"]["counts"], m["batch_rows"]["sum"]) for m in models]
     yield _histogram("servekit_batch_rows", "Rows of one batch", batch, rows)
     yield _gauge(
@@ -368,9 +380,13 @@ def _request_durations(models: Iterable[ModelFigures], bounds: Sequence[float]) 
 
 
 def _histogram(
-    name: str, documentation: str, values: Iterable[tuple[Labels, Sequence[int], float]], bounds: Sequence[float]
+    name: str,
+    documentation: str,
+    values: Iterable[tuple[Labels, Sequence[int], float]],
+    bounds: Sequence[float],
+    labels: Labels = MODEL,
 ) -> Metric:
-    family = HistogramMetricFamily(name, documentation, labels=MODEL)
+    family = HistogramMetricFamily(name, documentation, labels=labels)
     for of, counts, total in values:
         if counts:
             family.add_metric(of, _buckets(bounds, counts), total)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,22 @@ class ManagementPlan:
 
 
 @dataclass(frozen=True)
+class WrittenPipeline:
+    """A model's pipeline, as its operator has written it: `text` of a file, or a `table` of the configuration."""
+
+    model: str
+    folder: str
+    """Absolute path of the folder in which its steps look for files."""
+    origin: str
+    """Where it stands, for messages."""
+    text: str = ""
+    """What is no UTF-8 stands in it as surrogates."""
+    table: dict[str, Any] | None = None
+    is_code: bool = False
+    """It is the folder's `pipeline.py`, which runs only where that is allowed."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything parsed: nothing in here can fail for a reason of its own any more."""
 
@@ -36,6 +53,10 @@ class Plan:
     drain_delay_ms: int
     drain_ms_max: int
     warnings: tuple[str, ...]
+    pipelines: tuple[WrittenPipeline, ...] = ()
+    allow_code: bool = False
+    is_watching: bool = False
+    """Whether edits of pipelines are served as they are made."""
 
     def to_json(self) -> str:
         """The plan as text, to hand it to another process."""
@@ -53,4 +74,7 @@ class Plan:
             drain_delay_ms=fields["drain_delay_ms"],
             drain_ms_max=fields["drain_ms_max"],
             warnings=tuple(fields["warnings"]),
+            pipelines=tuple(WrittenPipeline(**written) for written in fields["pipelines"]),
+            allow_code=fields["allow_code"],
+            is_watching=fields["is_watching"],
         )

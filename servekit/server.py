@@ -21,9 +21,15 @@ from servekit.logs import Logger
 from servekit.plan import Plan
 
 if TYPE_CHECKING:
+    from servekit import _native
     from servekit.management.listener import Listener
+    from servekit.pipelines.starting import Started
 
 _READY_WAIT_S = 3600.0
+
+_KEPT: list[object] = []
+"""Plans, for as long as the process lives: native lanes call their compiled kernels by address, and one that is in a
+run when the server stops is not waited for."""
 
 
 class NativeServer(snapshot.Source, Protocol):
@@ -91,11 +97,37 @@ def serve(plan: Plan) -> ExitCode:
     for warning in plan.warnings:
         logger.warning("configuration", reason=warning)
     listener = Listener.bind(plan.management)
+    pipelines = _with_pipelines(plan) if plan.pipelines else None
     with native_errors():
-        native = _native.Server.start(plan.native_json)
+        native = _native.Server.start(pipelines.native_json if pipelines else plan.native_json)
     events: SimpleQueue[Event] = SimpleQueue()
+    if pipelines and plan.is_watching:
+        _watch(_edits(native, plan, pipelines, logger), events, "edits")
     _watch(lambda: _wait_for_signals(events), events, "signals")
     return Life(native, plan, logger, listener, events).run()
+
+
+def _with_pipelines(plan: Plan) -> "Started":
+    """Plans and compiles pipelines. Where there are none, the libraries that this takes are never loaded."""
+    from servekit.pipelines.starting import started
+
+    result = started(plan.native_json, plan.pipelines, allow_code=plan.allow_code)
+    _KEPT.append(result.plans)
+    return result
+
+
+def _edits(native: "_native.Server", plan: Plan, served: "Started", logger: Logger) -> Callable[[], None]:
+    """What looks after edits of pipelines, once the models are loaded."""
+    from servekit.pipelines.watching import Watching
+
+    watching = Watching(native, served, plan.pipelines, logger, allow_code=plan.allow_code)
+    _KEPT.append(watching)
+
+    def watch() -> None:
+        native.wait_ready(_READY_WAIT_S)
+        watching.run()
+
+    return watch
 
 
 class Life:

@@ -97,6 +97,14 @@ class Total(TypedDict):
     sum_s: float
 
 
+class StepFigures(TypedDict):
+    """One step of a pipeline, and how long it took each time; `place` is `row`, `batch` or `model`."""
+
+    name: str
+    place: str
+    seconds: Histogram
+
+
 class TensorContract(TypedDict):
     """One input or output."""
 
@@ -189,6 +197,7 @@ class ModelFigures(TypedDict):
     shed: dict[str, int]
     padding: dict[str, int]
     anatomy: list[Anatomy]
+    steps: list[StepFigures]
     estimate: Estimate | None
     in_flight_requests: int
     queue_rows: int
@@ -249,4 +258,5 @@ def _unserved() -> dict[str, Any]:
         "shed": {},
         "padding": {},
         "anatomy": [],
+        "steps": [],
     }

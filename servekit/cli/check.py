@@ -2,17 +2,20 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from servekit.cli import batching_report
+from servekit.cli import batching_report, pipeline_report
 from servekit.cli.options import config_options, configuration
+from servekit.cli.pipeline_report import PipelineFinding
 from servekit.config import profiles
 from servekit.config.crossing import config_json
 from servekit.config.effective import Effective, Line, Machine, resolve
+from servekit.config.limits import Limits
 from servekit.config.schema import Config
 from servekit.errors import ExitCode, LoadError, native_errors
 from servekit.repository import Model
@@ -31,8 +34,14 @@ class Finding:
     plan: CorePlan | None = None
     run_ms_max: int = 0
     targets: tuple[Target, ...] = ()
+    pipeline: PipelineFinding | None = None
     label: str = ""
     reason: str = ""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it can be served, and as its author has tried it."""
+        return self.figures is not None and not (self.pipeline and self.pipeline.differs)
 
     def as_json(self) -> dict[str, Any]:
         """The finding for machines."""
@@ -49,6 +58,7 @@ class Finding:
         return (
             found
             | {"state": "ready", "run_ms_max": self.run_ms_max}
+            | {"pipeline": self.pipeline and pipeline_report.as_json(self.pipeline)}
             | {key: value for key, value in figures.items() if key in keys}
             | batching_report.as_json(figures, self.targets)
         )
@@ -71,35 +81,60 @@ def command(
 ) -> None:
     """Load the models of each PATH and tell what would be served and why; nothing listens.
 
-    Exit codes: 0 every model can be served, 1 one cannot, 2 usage or configuration.
+    Kernels of pipelines are run compiled and as Python, and what they give is compared.
+
+    Exit codes: 0 every model can be served, 1 one cannot or has a kernel that differs, 2 usage or configuration.
     """
     config = configuration(file, flags)
     repository = find_models(config, paths, model_name)
     effective = resolve(config.limits, Machine.here(), repository.models)
-    findings = [check_model(config, effective, model) for model in repository.models]
+    findings = check_models(config, effective, repository.models)
     passed_over = (*repository.warnings, *profiles.resolve(config.batching.profiles).warnings)
     if as_json:
         click.echo(json.dumps(_document(effective, findings, passed_over), indent=2))
     else:
         models = [line for finding in findings for line in (*_model_report(finding, is_profiled=is_profiled), "")]
         click.echo("\n".join([*models, *_report(effective, findings, passed_over)]))
-    if any(finding.figures is None for finding in findings):
+    if not all(finding.is_good for finding in findings):
         sys.exit(ExitCode.FAILED)
 
 
-def check_model(config: Config, effective: Effective, model: Model) -> Finding:
-    """Loads one model as the server would."""
+def check_models(config: Config, effective: Effective, models: Sequence[Model]) -> list[Finding]:
+    """Loads them as the server would, one after the other."""
+    native_json = config_json(config, effective.limits, models)
+    pipelines = {}
+    if written := [model.pipeline for model in models if model.pipeline is not None]:
+        from servekit.pipelines.starting import started
+
+        result = started(native_json, written, allow_code=config.execution.allow_code)
+        native_json = result.native_json
+        pipelines = {name: pipeline_report.tried(plan) for name, plan in result.plans.items()}
+    document = json.loads(native_json)
+    return [
+        _check_model(model, _asked(document, entry), effective.limits, pipelines.get(model.name))
+        for model, entry in zip(models, document["models"], strict=True)
+    ]
+
+
+def _asked(document: dict[str, Any], entry: dict[str, Any]) -> str:
+    """The configuration of one model, with those that its pipeline runs behind it."""
+    beside = entry["pipeline"]["models"] if entry["pipeline"] else ()
+    others = [other for other in document["models"] if other["name"] in beside]
+    return json.dumps(document | {"models": [entry, *others]})
+
+
+def _check_model(model: Model, asked_json: str, limits: Limits, pipeline: PipelineFinding | None) -> Finding:
     from servekit import _native
 
     try:
         with native_errors():
-            told = json.loads(_native.check(config_json(config, effective.limits, [model])))
+            told = json.loads(_native.check(asked_json))
     except LoadError as error:
         return Finding(model, label=error.label, reason=str(error))
     plan, run_ms_max = told.pop("plan"), told.pop("run_ms_max")
     figures = with_defaults(told)
-    found = batching_report.effective_targets(model.settings, effective.limits, figures)
-    return Finding(model, figures, plan, run_ms_max, tuple(found))
+    found = batching_report.effective_targets(model.settings, limits, figures)
+    return Finding(model, figures, plan, run_ms_max, tuple(found), pipeline)
 
 
 def _document(effective: Effective, findings: list[Finding], passed_over: tuple[str, ...]) -> dict[str, Any]:
@@ -137,6 +172,8 @@ def _model_report(finding: Finding, *, is_profiled: bool) -> list[str]:
     if contract is not None:
         lines += _tensors("input", contract["inputs"]) + _tensors("output", contract["outputs"])
         lines += [f"  property   {name}: {json.dumps(value)}" for name, value in contract["properties"].items()]
+    if finding.pipeline is not None:
+        lines += pipeline_report.lines(finding.pipeline)
     rows = figures["batch_rows_max"]
     placed = f"{figures['execution']} on {figures['device']}"
     lines.append(f"  runs       {placed}, at most {rows} rows a batch, {finding.run_ms_max} ms a run")

@@ -3,6 +3,8 @@
 import os
 import sys
 import traceback
+from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 from servekit import signals
@@ -47,6 +49,7 @@ def _planned_by_child(arguments: list[str]) -> Plan:
         os.close(reader)
         _plan(arguments, writer)
     os.close(writer)
+    _look_ahead(arguments)
     with os.fdopen(reader, "rb", _READ_BYTES) as pipe:
         text = pipe.read()
     _, status = os.waitpid(child, 0)
@@ -54,6 +57,17 @@ def _planned_by_child(arguments: list[str]) -> Plan:
     if code or not text:
         sys.exit(code if code >= 0 else 1)
     return Plan.from_json(text.decode())
+
+
+def _look_ahead(arguments: list[str]) -> None:
+    """Loads what compiles pipelines while the child is reading, where a folder looks as if it held any.
+
+    That takes as long as the child does, on another core. Where it is wrong about a pipeline, nothing depends on it.
+    """
+    paths = [Path(argument) for argument in arguments if not argument.startswith("-")]
+    if any(path.is_dir() and any(path.glob(f"{place}model.yaml")) for path in paths for place in ("", "*/")):
+        import_module("servekit.pipelines.starting")
+        import_module("numba")
 
 
 def _plan(arguments: list[str], writer: int) -> NoReturn:

@@ -8,7 +8,7 @@ from typing import Any
 
 from servekit.config import profiles, samples
 from servekit.config.limits import PYTHON_ONLY, Limits
-from servekit.config.schema import Config
+from servekit.config.schema import PIPELINE_KEYS, Config
 from servekit.errors import ConfigError
 from servekit.repository.model import Model
 
@@ -27,7 +27,7 @@ def config_json(config: Config, limits: Limits, models: Sequence[Model]) -> str:
                 "grpc_port": data.grpc_port if data.port is None else None,
                 "uds": None if data.uds is None else str(Path(data.uds).absolute()),
             },
-            "execution": config.execution.model_dump(),
+            "execution": config.execution.model_dump(exclude={"allow_code"}),
             "batching": config.batching.model_dump() | {"profiles": None if folder is None else str(folder)},
             "log": config.log.model_dump(),
             "onnxruntime_library": str(onnxruntime_library()),
@@ -44,8 +44,11 @@ def model_settings(model: Model) -> dict[str, Any]:
         "name": model.name,
         "version": model.version,
         "path": str(model.path),
-        **settings.model_dump(exclude={"name", "path", "samples"}),
+        **settings.model_dump(exclude={"name", "path", "samples", *PIPELINE_KEYS}),
         "samples": [] if settings.samples is None else samples.read(Path(settings.samples).absolute()),
+        # Written by who serves: addresses of compiled kernels hold in one process.
+        "pipeline": None,
+        "failed": None,
     }
 
 

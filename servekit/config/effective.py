@@ -21,6 +21,8 @@ from servekit.sizes import sized
 
 PROCESS_BYTES = 80 * MIB
 """Interpreter, libraries and management page with a small model, as measured, rounded up."""
+COMPILER_BYTES = 192 * MIB
+"""What compiling kernels adds: Numba, LLVM and NumPy, as measured, rounded up."""
 CONNECTION_BYTES = 32 * 1024
 CONNECTIONS_MAX = 10_000
 ARENA_BYTES_MIN = 64 * MIB
@@ -71,16 +73,17 @@ class Effective:
 def resolve(limits: Limits, machine: Machine, models: Sequence[Model]) -> Effective:
     """Works out every automatic number; raises `ConfigError` where the memory does not suffice."""
     plan = _Plan(limits)
+    is_compiling = any(model.pipeline is not None for model in models)
+    process_bytes = machine.process_bytes + (COMPILER_BYTES if is_compiling else 0)
     memory = plan.settle(
         "memory_bytes_max",
         int(0.90 * machine.memory_bytes),
         f"0.90 of {sized(machine.memory_bytes)} ({machine.memory_source})",
     )
-    budget = memory - machine.process_bytes
+    budget = memory - process_bytes
     if budget <= 0:
         raise ConfigError(
-            f"memory_bytes_max is {sized(memory)}, the process alone takes {sized(machine.process_bytes)}; "
-            "give it more memory"
+            f"memory_bytes_max is {sized(memory)}, the process alone takes {sized(process_bytes)}; give it more memory"
         )
     connections_by_memory = budget // 10 // CONNECTION_BYTES
     connections = plan.settle(
@@ -91,18 +94,18 @@ def resolve(limits: Limits, machine: Machine, models: Sequence[Model]) -> Effect
     )
     plan.settle("connections_peer_max", max(1, connections // 2), "half of connections_max")
     model_bytes = sum(_model_bytes(model, limits) for model in models)
-    fixed_bytes = machine.process_bytes + model_bytes + connections * CONNECTION_BYTES
+    fixed_bytes = process_bytes + model_bytes + connections * CONNECTION_BYTES
     left = int(memory / HEADROOM) - fixed_bytes
     quarter = max(budget // 4, IN_FLIGHT_BYTES_MIN)
     in_flight = plan.settle(
         "in_flight_bytes_max",
         min(quarter, left),
-        f"a quarter of {sized(budget)} (memory_bytes_max - {sized(machine.process_bytes)} for the process), "
+        f"a quarter of {sized(budget)} (memory_bytes_max - {sized(process_bytes)} for the process), "
         f"at least {sized(IN_FLIGHT_BYTES_MIN)}"
         if quarter <= left
         else f"what {sized(model_bytes)} of models and {connections} connections leave",
     )
-    terms = f"{sized(machine.process_bytes)} process + {sized(model_bytes)} models + {connections} connections · 32 KiB"
+    terms = f"{sized(process_bytes)} process + {sized(model_bytes)} models + {connections} connections · 32 KiB"
     _refuse_what_does_not_fit(in_flight, left, f"{sized(memory)} / {HEADROOM} - ({terms})")
     total = int(HEADROOM * (fixed_bytes + in_flight))
     plan.lines.append(Line("memory", total, f"{HEADROOM} · ({terms} + {sized(in_flight)} in flight) ≤ {sized(memory)}"))

@@ -153,6 +153,12 @@ class Limits(Frozen):
     row_failures_max: Count = key(3, "failing rows of one connection in 10 s, then its requests run alone for 10 s")
     run_failures_max: Count = key(3, "failures in a row of a model's own test row, then it is not ready")
 
+    # Pipelines
+    image_pixels_max: Count = key(50_000_000, "pixels of one image, as its header says; in a pipeline")
+    text_bytes_max: Bytes = key(MIB, "one text; in a pipeline")
+    pipeline_stages_max: Count = key(32, "steps of a pipeline, its model among them")
+    pipeline_ms_max: Count = key(30_000, "from arrival to the answer, where a model has a pipeline")
+
     # Loading
     models_max: Count = key(1_024, "served models")
     loads_max: Count = key(2, "loads at once")

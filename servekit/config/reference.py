@@ -23,6 +23,8 @@ _INTRODUCTION = """\
 # numbers with their arithmetic. Bytes may carry a unit (64MiB).
 """
 _COLUMNS = 120
+_YAML_WORDS = frozenset({"y", "yes", "n", "no", "on", "true", "false", "null"})
+"""Which YAML takes for something else than the text."""
 _OFF = frozenset({"port", "http_port", "grpc_port", "uds", "profiles"})
 
 
@@ -73,7 +75,7 @@ def _value(name: str, value: Any, unset: str = "auto") -> str:  # noqa: ANN401 #
         return "off" if name in _OFF else unset
     if isinstance(value, tuple):
         return json.dumps(list(value))
-    if isinstance(value, str) and value.isalpha():
+    if isinstance(value, str) and value.isalpha() and value.lower() not in _YAML_WORDS:
         return value
     return json.dumps(value)
 

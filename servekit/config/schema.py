@@ -1,6 +1,6 @@
 """The one configuration. Every default stands here, every unknown key is refused."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -19,7 +19,20 @@ from servekit.config.quantities import (
     switched_off,
 )
 
-__all__ = ["Batching", "Config", "Data", "Execution", "Limits", "Log", "Management", "ModelSettings"]
+__all__ = [
+    "PIPELINE_KEYS",
+    "Batching",
+    "Config",
+    "Data",
+    "Execution",
+    "Limits",
+    "Log",
+    "Management",
+    "ModelSettings",
+]
+
+PIPELINE_KEYS = ("inputs", "before", "model", "after", "outputs", "raw")
+"""Keys of a pipeline. What they hold is looked at by who serves it: looking takes libraries that others never load."""
 
 UDS_PATH_BYTES_MAX = 107
 """Longest path that a Unix socket's address holds."""
@@ -74,6 +87,9 @@ class Execution(Frozen):
         150,
         "a model whose largest batch runs within this is run by the network thread itself, on one core within 40 times "
         "this; 0 sends all to the pool",
+    )
+    allow_code: bool = key(
+        default=False, description="run the kernels (.py) of models' own folders; for folders you trust", flag=True
     )
 
 
@@ -138,12 +154,23 @@ class ModelSettings(Frozen):
     )
     links: bool = key(default=False, description="follow links that lead out of the model's folder")
     required: bool = key(default=False, description="the server is ready only while this model is")
+    inputs: Any = key(None, "of a pipeline: what clients send; its keys win over the whole of a model.yaml")
+    before: Any = key(None, "of a pipeline: steps before the model")
+    model: Any = key(None, "of a pipeline: the model between the steps, where it is another or has names to map")
+    after: Any = key(None, "of a pipeline: steps after the model")
+    outputs: Any = key(None, "of a pipeline: what clients get")
+    raw: Any = key(None, "of a pipeline: true serves the model's own tensors too, as name.raw")
 
     @model_validator(mode="after")
     def _meant_for_something(self) -> "ModelSettings":
         if self.name is None and self.path is None:
             raise ValueError("neither name nor path is set; say which model is meant")
         return self
+
+    @property
+    def pipeline(self) -> dict[str, Any]:
+        """The keys of a pipeline that are set, as they were written."""
+        return {name: value for name in PIPELINE_KEYS if (value := getattr(self, name)) is not None}
 
 
 class Config(Frozen):

@@ -64,6 +64,17 @@ def read(path: Path) -> Contents:
     return Contents([Candidate(path.stem, FIRST_VERSION, path, path.parent)])
 
 
+def refuse_link(candidate: Candidate, path: Path) -> None:
+    """Links within the folder are the way Kubernetes mounts volumes; links out of it need the operator's word."""
+    target = path.resolve()
+    if not target.is_relative_to(candidate.root.resolve()):
+        raise RepositoryError(
+            f"{path} leads out of {candidate.root} to {target}; serve that file itself, or set links: true "
+            f"for the model '{candidate.name}'",
+            "model_path",
+        )
+
+
 def _folder(folder: Path) -> Contents:
     contents = Contents()
     # The operator may have said `.` or named a link: the model is called after the folder that is meant.

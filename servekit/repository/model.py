@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from servekit.config.schema import ModelSettings
+from servekit.plan import WrittenPipeline
 
 
 @dataclass(frozen=True)
@@ -15,3 +16,4 @@ class Model:
     path: Path
     file_bytes: int
     settings: ModelSettings
+    pipeline: WrittenPipeline | None = None

@@ -9,8 +9,9 @@ from pathlib import Path
 from servekit.config.schema import Config, ModelSettings
 from servekit.errors import ConfigError, RepositoryError
 from servekit.repository import layout
-from servekit.repository.layout import Candidate
+from servekit.repository.layout import Candidate, refuse_link
 from servekit.repository.model import Model
+from servekit.repository.pipeline import passed_over, pipeline_of
 
 DEMO = Path(__file__).parent.parent / "demo" / layout.FILE_NAME
 
@@ -51,6 +52,7 @@ def resolve(config: Config, paths: Sequence[Path] = (), model_name: str | None =
             f"{len(models)} models found, at most {config.limits.models_max} are allowed; "
             "serve fewer or raise models_max"
         )
+    warnings.extend(dict.fromkeys(warning for model in models if (warning := passed_over(model.path)) is not None))
     return Repository(models, tuple(warnings))
 
 
@@ -76,8 +78,15 @@ def _model(
     if by_name is not None:
         chosen = chosen.model_copy(update=by_name.model_dump(exclude_unset=True))
     if not chosen.links:
-        _refuse_link(candidate)
-    return Model(candidate.name, candidate.version, candidate.path, _file_bytes(candidate.path), chosen)
+        refuse_link(candidate, candidate.path)
+    return Model(
+        candidate.name,
+        candidate.version,
+        candidate.path,
+        _file_bytes(candidate.path),
+        chosen,
+        pipeline_of(candidate, chosen),
+    )
 
 
 def _refuse_name(candidate: Candidate, name_bytes_max: int) -> None:
@@ -92,17 +101,6 @@ def _refuse_name(candidate: Candidate, name_bytes_max: int) -> None:
         raise RepositoryError(
             f"model name of {len(name)} characters found ({candidate.path}), at most {name_bytes_max} are allowed; "
             "rename it or use --model-name",
-            "model_path",
-        )
-
-
-def _refuse_link(candidate: Candidate) -> None:
-    """Links within the folder are the way Kubernetes mounts volumes; links out of it need the operator's word."""
-    target = candidate.path.resolve()
-    if not target.is_relative_to(candidate.root.resolve()):
-        raise RepositoryError(
-            f"{candidate.path} leads out of {candidate.root} to {target}; serve that file itself, or set links: true "
-            f"for the model '{candidate.name}'",
             "model_path",
         )
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from grpc_tools import protoc
 
+from servekit.repository.resolving import DEMO
+from tests.serve import pipelines
 from tests.serve.process import serving
 
 ROOT = Path(__file__).parents[2]
@@ -32,8 +34,9 @@ def snippets(language: str, first_word: str = "") -> list:
 
 
 @pytest.fixture(scope="module")
-def server():
-    with serving() as process:
+def server(tmp_path_factory):
+    """The demo, and the pipeline that the guide begins with."""
+    with serving(DEMO.parent, pipelines.classifier(tmp_path_factory.mktemp("models"))) as process:
         yield process
 
 

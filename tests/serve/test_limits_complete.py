@@ -7,6 +7,7 @@ from tests.serve import (
     limit_cases_frames,
     limit_cases_head,
     limit_cases_operation,
+    limit_cases_pipelines,
     limit_cases_time,
 )
 
@@ -17,6 +18,7 @@ GROUPS = [
     *limit_cases_time.GROUPS.values(),
     *limit_cases_admission.GROUPS.values(),
     *limit_cases_operation.GROUPS.values(),
+    limit_cases_pipelines.GROUP,
 ]
 ARGUED = {
     "memory_bytes_max": "test_limits_admission has a test of its own for its steps",
@@ -26,6 +28,8 @@ ARGUED = {
 
 
 def test_every_key_has_one_case():
-    entered = [key for group in GROUPS for key in group.cases] + list(limit_cases_operation.CHECKS) + list(ARGUED)
+    entered = [key for group in GROUPS for key in group.cases] + list(ARGUED)
+    for checks in (limit_cases_operation.CHECKS, limit_cases_pipelines.CHECKS):
+        entered += list(checks)
     assert sorted(entered) == sorted(set(entered))
     assert set(entered) == set(Limits.model_fields)

@@ -11,6 +11,10 @@ def requests(outcome: str, counts: list[int], sum_s: float, transport: str = "gr
     return {"transport": transport, "outcome": outcome, "counts": counts, "sum_s": sum_s}
 
 
+STEPS = [
+    {"name": "decode_image", "place": "row", "seconds": {"counts": [8, 2, 0, 0], "sum_s": 0.02}},
+    {"name": "softmax", "place": "batch", "seconds": {"counts": [4, 0, 0, 0], "sum_s": 0.004}},
+]
 KNOWN = {"base_ns": 80_000.0, "row_ns": 13_000.0, "spread": 0.08, "corrections": [], "samples": 120}
 
 
@@ -77,6 +81,7 @@ def model(name: str = "tiny", **changes: Any) -> dict[str, Any]:
         "shed": {"arrival": 4, "expired": 0},
         "padding": {"useful": 90, "padded": 10},
         "anatomy": [anatomy("grpc"), anatomy("http_json")],
+        "steps": STEPS,
         "estimate": {
             "surfaces": [
                 {"shape": "", "length": None, "surface": KNOWN},

@@ -76,6 +76,8 @@ MODEL = (("model", "tiny"), ("version", "1"))
         ("servekit_failing_fast", MODEL, 0),
         ("servekit_busy_lanes", MODEL, 1),
         ("servekit_run_duration_seconds_count", MODEL, 4),
+        ("servekit_stage_duration_seconds_sum", (MODEL[0], ("stage", "decode_image"), MODEL[1]), 0.02),
+        ("servekit_stage_duration_seconds_count", (MODEL[0], ("stage", "softmax"), MODEL[1]), 4),
         ("servekit_batch_rows_sum", MODEL, 10),
         ("servekit_panics_total", MODEL, 0),
         ("servekit_log_lines_dropped_total", (), 6),

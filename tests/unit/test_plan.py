@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from servekit.plan import LogPlan, ManagementPlan, Plan
+from servekit.plan import LogPlan, ManagementPlan, Plan, WrittenPipeline
 
 PLAN = Plan(
     native_json='{"a": "é"}',
@@ -12,6 +12,13 @@ PLAN = Plan(
     drain_delay_ms=5_000,
     drain_ms_max=25_000,
     warnings=("passed over",),
+    pipelines=(
+        WrittenPipeline("a", "/models/a", "model.yaml", text="inputs: {x: \udcff}"),
+        WrittenPipeline("b", "/models/b", "models: b", table={"raw": True}),
+        WrittenPipeline("c", "/models/c", "pipeline.py", is_code=True),
+    ),
+    allow_code=True,
+    is_watching=True,
 )
 
 

@@ -1,6 +1,6 @@
 //! Rows that run together.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::split::{Part, Split};
 use crate::{Answers, Inputs, ModelKey, Patience, Pending, Refusal, Reply};
@@ -110,6 +110,30 @@ impl Item {
 
     pub(crate) fn row_count(&self) -> u32 {
         self.rows
+    }
+
+    /// How long the steps of its preparation took; of a part nothing, as its request adds it once.
+    pub(crate) fn prepared_steps(&self) -> &[Duration] {
+        match &self.content {
+            Content::Whole(pending) => pending.prepared.as_ref().map_or(&[], |prepared| &prepared.steps),
+            Content::Part(_) => &[],
+        }
+    }
+
+    /// The request, if this is all of it.
+    pub(crate) fn into_whole(self) -> Option<Box<Pending>> {
+        match self.content {
+            Content::Whole(pending) => Some(pending),
+            Content::Part(_) => None,
+        }
+    }
+
+    /// The place of its first row in its request.
+    pub(crate) fn first_row(&self) -> u32 {
+        match &self.content {
+            Content::Whole(_) => 0,
+            Content::Part(part) => part.start,
+        }
     }
 
     /// Rows of its whole request.

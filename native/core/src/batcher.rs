@@ -10,6 +10,7 @@ mod filling;
 mod hold;
 mod lanes;
 mod plan;
+mod preparation;
 mod queue;
 mod ragged;
 mod share;
@@ -17,7 +18,7 @@ mod shed;
 mod window;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use admission::Hope;
 use backlog::Backlog;
@@ -26,6 +27,7 @@ use demand::Demand;
 use filling::Filling;
 use lanes::{Lanes, Running};
 use plan::Plan;
+use preparation::{Preparation, signed_nanoseconds};
 use ragged::Waste;
 use share::Shares;
 use shed::Shedding;
@@ -77,6 +79,8 @@ pub struct Batcher {
     /// The class of the request that goes first; kept up to date by every change.
     first: Option<Active>,
     backlog: Backlog,
+    /// What is prepared before it can be in a batch; `None` where nothing is.
+    preparation: Option<Box<Preparation>>,
     demand: Demand,
     shedding: Shedding,
     shares: Shares,
@@ -113,6 +117,7 @@ impl Batcher {
             policy,
             first: None,
             backlog: Backlog::default(),
+            preparation: None,
             demand: Demand::new(),
             shedding: Shedding::new(),
             shares: Shares::default(),
@@ -129,7 +134,7 @@ impl Batcher {
         }
     }
 
-    /// Queues a request.
+    /// Queues a request: for a batch, or for being prepared first.
     ///
     /// # Errors
     /// `QueueFull`; `DeadlineExceeded` where its time has already passed; `Overloaded` where it could not be answered in
@@ -145,9 +150,10 @@ impl Batcher {
         if let Err(refusal) = self.admit(&pending, now) {
             return Err(Box::new(Refused { pending, refusal }));
         }
-        let sorting = Sorting { is_batched: self.policy.batched, ragged: self.policy.ragged.as_deref() };
-        let place = self.classes.place(&pending, sorting);
-        let due = self.due(&pending);
+        if self.preparation.is_some() {
+            return self.offer_unprepared(pending, now);
+        }
+        let place = self.place(&pending);
         if self.could_run_at_once() {
             self.is_due = true;
         } else if self.is_estimating()
@@ -155,6 +161,17 @@ impl Batcher {
         {
             return Err(Box::new(Refused { pending, refusal }));
         }
+        self.insert(place, pending);
+        Ok(())
+    }
+
+    fn place(&mut self, pending: &Pending) -> Place {
+        let sorting = Sorting { is_batched: self.policy.batched, ragged: self.policy.ragged.as_deref() };
+        self.classes.place(pending, sorting)
+    }
+
+    fn insert(&mut self, place: Place, pending: Box<Pending>) {
+        let (tier, due) = (Policy::class(pending.priority), self.due(&pending));
         let item = Item::whole(pending);
         self.backlog.add(tier, &item);
         self.classes.insert(place, tier, due, item);
@@ -163,7 +180,6 @@ impl Batcher {
             None if self.backlog.queued().requests == 1 => self.first = Some(Active { class: place.class, tier, due }),
             _ => self.find_first(),
         }
-        Ok(())
     }
 
     /// Fills `batch` with what should run next, for a lane that is free. Every batch given out ends in exactly one of
@@ -201,7 +217,7 @@ impl Batcher {
         (self.hope, self.foreseen) = (None, None);
         let running = self.lanes.end(report.run);
         // A run that failed may have ended anywhere.
-        for run in report.runs.iter().filter(|run| run.requests > 0) {
+        for run in report.runs.iter().filter(|run| run.took_place()) {
             let rows = if self.policy.batched { run.rows } else { 1 };
             self.classes.learn(running.as_ref(), rows, run.input + run.run + run.output);
         }
@@ -241,15 +257,21 @@ impl Batcher {
                 item.answer(Err(refusal.clone()), answers);
             });
         });
+        if let Some(preparation) = &mut self.preparation {
+            preparation.drain().for_each(|item| item.answer(Err(refusal.clone()), answers));
+        }
         self.left_requests = 0;
         self.left_bytes = 0;
         self.find_first();
     }
 
-    /// What waits.
+    /// What waits, what is being prepared included.
     #[must_use]
     pub fn queued(&self) -> Queued {
-        self.backlog.queued()
+        match &self.preparation {
+            None => self.backlog.queued(),
+            Some(preparation) => self.backlog.queued() + preparation.queued(),
+        }
     }
 
     /// The bounds in force; a run that needed too much memory may have lowered them.
@@ -258,18 +280,21 @@ impl Batcher {
         &self.policy
     }
 
-    /// Nanoseconds that the most urgent request could still wait if its batch began now; less than zero where it would be
+    /// Nanoseconds that the most urgent request could still wait if its batch, or its preparation, began now; less than zero where it would be
     /// late, `None` where nothing is queued.
     #[must_use]
     pub fn laxity(&self, now: Instant) -> Option<i64> {
+        let (ready, unprepared) = (self.batch_laxity(now), self.unprepared_laxity(now));
+        ready.into_iter().chain(unprepared).min()
+    }
+
+    fn batch_laxity(&self, now: Instant) -> Option<i64> {
         let first = self.first?;
         let bucket = self.classes.slots()[first.class].head(first.tier)?.1;
         let latency = self.classes.latency(Place { class: first.class, bucket });
         let rows = u32::try_from(self.backlog.queued().rows).unwrap_or(u32::MAX).clamp(1, self.weight_max());
         let due = self.head()?.deadline();
-        let ends_at = now + self.policy.egress + latency.cautious(rows);
-        let nanoseconds = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
-        Some(if due >= ends_at { nanoseconds(due - ends_at) } else { -nanoseconds(ends_at - due) })
+        Some(signed_nanoseconds(due, now + self.policy.egress + latency.cautious(rows)))
     }
 
     /// How many requests were given up without a run, by reason, since this was asked last.
@@ -391,6 +416,9 @@ impl Batcher {
         }
         self.is_held = false;
         self.is_due = false;
+        if let Some(preparation) = &mut self.preparation {
+            preparation.batch_left();
+        }
         (self.hope, self.foreseen) = (None, None);
         let latency = self.classes.latency(longest);
         let rows = if self.policy.batched { batch.rows } else { 1 };
@@ -410,7 +438,7 @@ impl Batcher {
         if self.left_requests == 0 {
             return;
         }
-        let queued = self.backlog.queued();
+        let queued = self.queued();
         let is_worth = self.left_requests.saturating_mul(share) >= queued.requests
             || self.left_bytes >= LEFT_BYTES_KEPT_MAX.max(queued.bytes / 8);
         if is_worth {
@@ -431,6 +459,9 @@ impl Batcher {
                 is_waiting
             });
         });
+        if let Some(preparation) = &mut self.preparation {
+            preparation.sweep(|item| shedding.left(item, now));
+        }
         self.left_requests = 0;
         self.left_bytes = 0;
         self.find_first();

@@ -36,7 +36,16 @@ impl Quota {
         Share { quota: Arc::clone(self), held: 0, used: 0 }
     }
 
-    fn free(&self) -> u64 {
+    /// Takes an amount for as long as what is returned lives; `None` where it is not free.
+    #[must_use]
+    pub fn hold(self: &Arc<Self>, amount: u64) -> Option<Hold> {
+        let held = self.take(amount, amount)?;
+        Some(Hold { quota: Arc::clone(self), held })
+    }
+
+    /// What nobody holds.
+    #[must_use]
+    pub fn free(&self) -> u64 {
         self.limit.saturating_sub(self.taken.load(Ordering::Relaxed))
     }
 
@@ -58,6 +67,19 @@ impl Quota {
 
     fn give(&self, amount: u64) {
         self.taken.fetch_sub(amount, Ordering::Relaxed);
+    }
+}
+
+/// Part of a quota, for one request. Dropped, it goes back.
+#[derive(Debug)]
+pub struct Hold {
+    quota: Arc<Quota>,
+    held: u64,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.quota.give(self.held);
     }
 }
 

@@ -38,6 +38,8 @@ pub struct TensorSpec {
     pub optional: bool,
     /// Output: one label per column, where the model has them (ZipMap); clients see them in the metadata.
     pub labels: Option<Box<[Box<str>]>>,
+    /// Input of BYTES: in JSON its elements stand in base64, because they are no texts.
+    pub base64: bool,
 }
 
 impl TensorSpec {

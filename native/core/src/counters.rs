@@ -9,16 +9,17 @@ mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anatomy::Anatomy;
 pub use anatomy::AnatomySnapshot;
 pub use histogram::{Bounds, Histogram};
 pub use scope::{RequestScope, Verdict};
 pub use snapshot::{
-    Distribution, ModelSnapshot, PaddingSnapshot, RequestsSnapshot, RowDistribution, ShardSnapshot, Sum,
+    Distribution, ModelSnapshot, PaddingSnapshot, RequestsSnapshot, RowDistribution, ShardSnapshot, StepSnapshot, Sum,
 };
 
-use crate::{Batcher, Dispatch, Padding, Queued, Reason, Report, Shed, ShedCounts};
+use crate::{Batcher, Dispatch, Padding, Queued, Reason, Report, Shed, ShedCounts, Step, StepPlace};
 
 /// A number with one writer: a load and a store, no locked instruction. Wraps, so gauges of several writers may be
 /// added up.
@@ -235,14 +236,16 @@ pub struct ModelCounters {
     shed: [Counter; Shed::ALL.len()],
     /// By [`Dispatch`]
     dispatch: [Counter; Dispatch::ALL.len()],
+    /// Of the model, in its order; those of its preparer first.
+    steps: Box<[(Step, Histogram)]>,
     queue_rows: Counter,
     queue_requests: Counter,
 }
 
 impl ModelCounters {
-    /// All at zero, for the thread that writes `shard`.
+    /// All at zero, for the thread that writes `shard` and a model of these steps.
     #[must_use]
-    pub fn new(shard: &Arc<ShardCounters>) -> Arc<Self> {
+    pub fn new(shard: &Arc<ShardCounters>, steps: &[Step]) -> Arc<Self> {
         Arc::new(Self {
             shard: Arc::clone(shard),
             in_flight_requests: Counter::default(),
@@ -260,6 +263,7 @@ impl ModelCounters {
             padded: Counter::default(),
             shed: std::array::from_fn(|_| Counter::default()),
             dispatch: std::array::from_fn(|_| Counter::default()),
+            steps: steps.iter().map(|step| (step.clone(), Histogram::seconds())).collect(),
             queue_rows: Counter::default(),
             queue_requests: Counter::default(),
         })
@@ -273,12 +277,22 @@ impl ModelCounters {
             self.batch_rows.observe(u64::from(run.rows));
             self.input.add(nanoseconds(run.input));
             self.output.add(nanoseconds(run.output));
-            if run.requests > 0 {
-                self.rows.add(u64::from(run.rows));
-            }
+            self.rows.add(u64::from(run.rows_answered()));
         }
         self.panics.add(u64::from(report.panics));
         self.dispatch[dispatch as usize].add(1);
+        let (_, steps) = self.steps.split_at(self.row_steps());
+        observe(steps, &report.steps);
+    }
+
+    /// A request was prepared, or was refused by one of these steps.
+    pub fn prepared(&self, steps: &[Duration]) {
+        observe(&self.steps, steps);
+    }
+
+    /// A preparer panicked.
+    pub fn panicked(&self) {
+        self.panics.add(1);
     }
 
     /// Requests were given up without a run.
@@ -341,10 +355,16 @@ impl ModelCounters {
             shed: Shed::ALL.iter().map(|s| (s.label(), self.shed[*s as usize].get())).collect(),
             anatomy,
             dispatch: Dispatch::ALL.iter().map(|d| (d.label(), self.dispatch[*d as usize].get())).collect(),
+            steps: self.steps.iter().map(|(step, taken)| StepSnapshot::of(step, taken.distribution())).collect(),
             in_flight_requests: self.in_flight_requests.get(),
             queue_rows: self.queue_rows.get(),
             queue_requests: self.queue_requests.get(),
         }
+    }
+
+    /// Steps of the preparer.
+    fn row_steps(&self) -> usize {
+        self.steps.iter().take_while(|(step, _)| step.place == StepPlace::Row).count()
     }
 
     fn anatomy(&self, transport: Transport) -> &Anatomy {
@@ -356,7 +376,13 @@ impl ModelCounters {
     }
 }
 
+fn observe(steps: &[(Step, Histogram)], durations: &[Duration]) {
+    for ((_, taken), duration) in steps.iter().zip(durations) {
+        taken.observe(nanoseconds(*duration));
+    }
+}
+
 /// As many as 64 bits hold, which are those of 584 years; without arithmetic in 128 bits, as it is done per request.
-fn nanoseconds(duration: std::time::Duration) -> u64 {
+fn nanoseconds(duration: Duration) -> u64 {
     duration.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(duration.subsec_nanos()))
 }

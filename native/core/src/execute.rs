@@ -8,14 +8,15 @@ use smallvec::SmallVec;
 use crate::report::{Fault, Outcome, Report, Run};
 use crate::split::does_not_fit;
 use crate::{
-    Answers, Batch, Contract, Dispatch, Executor, Item, Outputs, Ragged, Reason, Refusal, Reply, RunFailure,
+    Answers, Batch, Contract, Dispatch, Executor, Item, Outputs, Ragged, Reason, Refusal, Reply, RowFault, RunFailure,
     RunOutputs, Tensor, Timing,
 };
 
 /// Runs a batch on a lane and answers all its requests; the batch has no items afterwards, what else it says stays.
 ///
 /// A run that fails is taken apart by halves until the request at fault is alone: of 64 requests with one at fault,
-/// 63 get their results after at most 12 further runs. Before each run, requests whose callers have left or whose
+/// 63 get their results after at most 12 further runs. A row that the run itself names takes only its own request along.
+/// `contract` is that of runs ([`Model::run_contract`](crate::Model::run_contract)). Before each run, requests whose callers have left or whose
 /// deadline has passed are taken out. `clock` is read before and after each run.
 pub fn execute(
     executor: &mut dyn Executor,
@@ -60,7 +61,7 @@ enum Failure {
         asked: Option<u64>,
         allowed: u64,
     },
-    Panicked(String),
+    Panicked(Fault),
     Lost(String),
     /// Its outputs do not have one row per row.
     Misshapen,
@@ -135,18 +136,19 @@ impl Lane<'_> {
             }
             Ok(Err(RunFailure::Lost(text))) => Failure::Lost(text),
             Err(payload) => {
-                let text = panic_text(payload.as_ref());
+                let fault = Fault::of_panic(payload.as_ref());
                 self.report.panics += 1;
-                self.report.fault.get_or_insert_with(|| Fault::of(&text));
-                Failure::Panicked(text)
+                self.report.fault.get_or_insert_with(|| fault.clone());
+                Failure::Panicked(fault)
             }
         };
         let run = clock().saturating_duration_since(started_at);
-        self.report.runs.push(Run { rows, requests: 0, run, input: Duration::ZERO, output: Duration::ZERO });
+        let (input, output) = (Duration::ZERO, Duration::ZERO);
+        self.report.runs.push(Run { rows, requests: 0, rows_refused: 0, run, input, output });
         Some(failure)
     }
 
-    /// Gives each item its rows of the outputs.
+    /// Gives each item its rows of the outputs, or the refusal of one of its rows.
     fn answer(
         &mut self,
         items: &mut Vec<Item>,
@@ -154,7 +156,7 @@ impl Lane<'_> {
         outputs: RunOutputs,
         started_at: Instant,
     ) -> Option<Failure> {
-        let RunOutputs { mut outputs, input, run, output } = outputs;
+        let RunOutputs { mut outputs, input, run, output, refused, steps } = outputs;
         let requests = (items.len() - start) as u32;
         let rows: u32 = items[start..].iter().map(Item::row_count).sum();
         let padded = self.contract.ragged.as_deref().and_then(|ragged| Padded::of(ragged, &items[start..]));
@@ -165,7 +167,10 @@ impl Lane<'_> {
         let is_misshapen = !fits && self.contract.counts_rows(items[start].inputs());
         self.report.is_unbatchable |= is_misshapen;
         let answered = if is_misshapen && !is_sole { 0 } else { requests };
-        self.report.runs.push(Run { rows, requests: answered, run, input, output });
+        self.report.runs.push(Run { rows, requests: answered, rows_refused: 0, run, input, output });
+        if !steps.is_empty() {
+            self.report.add_steps(&steps);
+        }
         if is_misshapen && requests > 1 {
             return Some(Failure::Misshapen);
         }
@@ -175,14 +180,15 @@ impl Lane<'_> {
         }
         // What a shard took in during one tick arrived at one time.
         let (mut arrived_at, mut queue) = (started_at, Duration::ZERO);
+        let mut faults = Faults { rest: &refused, row: 0 };
         for item in items.drain(start..) {
+            let fault = faults.first_of(&item);
             if item.arrived_at() != arrived_at {
                 arrived_at = item.arrived_at();
                 queue = started_at.saturating_duration_since(arrived_at);
             }
-            self.report.queue += queue;
             let timing = Timing { queue, input, run, output, batch_rows: rows, dispatch: self.dispatch };
-            let mut reply = Reply { outputs: Outputs::new(), timing };
+            let mut reply = Reply { outputs: Outputs::new(), timing, steps: steps_of(&item, &steps) };
             if is_sole {
                 std::mem::swap(&mut reply.outputs, &mut outputs);
             } else {
@@ -192,10 +198,28 @@ impl Lane<'_> {
                     Some(padded) => reply.outputs.extend(padded.cut(&item, own)),
                 }
             }
-            item.answer(Ok(reply), self.answers);
+            let outcome = match fault {
+                None => {
+                    self.report.queue += queue;
+                    Ok(reply)
+                }
+                Some((row, text)) => Err(self.refuse_row(&item, row, text)),
+            };
+            item.answer(outcome, self.answers);
         }
         self.report.rows_max_answered = self.report.rows_max_answered.max(rows);
         None
+    }
+
+    /// A step has refused a row of an item that has run. The run took place, and its other rows have their outputs.
+    #[cold]
+    fn refuse_row(&mut self, item: &Item, row: u32, text: &str) -> Refusal {
+        self.report.outcome = Outcome::Refused;
+        if let Some(run) = self.report.runs.last_mut() {
+            run.requests -= 1;
+            run.rows_refused += item.row_count();
+        }
+        row_refused(&self.contract.model, (item.request_rows() > 1).then_some(row), text)
     }
 
     /// The last item is a part whose outputs cannot be put together with the others'.
@@ -216,7 +240,7 @@ impl Lane<'_> {
                 self.report.memory_refused = true;
                 run_memory(asked, allowed)
             }
-            Failure::Panicked(text) => Fault::of(&text).refusal(),
+            Failure::Panicked(fault) => fault.refusal(),
             Failure::Lost(_) | Failure::Misshapen => lane_lost(&self.contract.model),
         };
         item.answer(Err(refusal), self.answers);
@@ -232,16 +256,58 @@ impl Lane<'_> {
     }
 }
 
+/// Rows that a run has refused, and those that no item was asked about yet.
+struct Faults<'f> {
+    rest: &'f [RowFault],
+    /// Of the batch, the first of the next item.
+    row: u32,
+}
+
+impl<'f> Faults<'f> {
+    /// The first fault of the next item, by its row in the item's request.
+    #[inline]
+    fn first_of(&mut self, item: &Item) -> Option<(u32, &'f str)> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let start = self.row;
+        self.row += item.row_count();
+        let count = self.rest.iter().take_while(|fault| fault.row < self.row).count();
+        let (own, rest) = self.rest.split_at(count);
+        self.rest = rest;
+        own.first().map(|fault| (item.first_row() + fault.row.saturating_sub(start), &*fault.text))
+    }
+}
+
+/// What the steps of an item took, with those of its preparation in front.
+#[inline]
+fn steps_of(item: &Item, steps: &[Duration]) -> Option<Box<[Duration]>> {
+    let before = item.prepared_steps();
+    (!before.is_empty() || !steps.is_empty()).then(|| [before, steps].concat().into())
+}
+
+fn row_refused(model: &str, row: Option<u32>, text: &str) -> Refusal {
+    let found = told(text);
+    let text = match row {
+        Some(row) => format!("model '{model}' refuses row {row} of this request, {found}; check its values"),
+        None => format!("model '{model}' refuses this request, {found}; check its values"),
+    };
+    Refusal::new(Reason::RowRejected, text)
+}
+
 fn row_rejected(model: &str, text: &str) -> Refusal {
+    let text = format!("model '{model}' fails on this request alone, {}; check its values", told(text));
+    Refusal::new(Reason::RowRejected, text)
+}
+
+/// What somebody else wrote, fit for an answer.
+fn told(text: &str) -> String {
     const TEXT_CHARACTERS_MAX: usize = 300;
-    let found: String = text
-        .trim_end_matches(['.', '\n', ' '])
+    text.trim_end_matches(['.', '\n', ' '])
         .chars()
         .take(TEXT_CHARACTERS_MAX)
         .map(|character| if character.is_control() { ' ' } else { character })
-        .collect();
-    let text = format!("model '{model}' fails on this request alone, {found}; check its values");
-    Refusal::new(Reason::RowRejected, text)
+        .collect()
 }
 
 fn run_memory(asked: Option<u64>, allowed: u64) -> Refusal {
@@ -256,9 +322,4 @@ fn lane_lost(model: &str) -> Refusal {
     const WAIT: Duration = Duration::from_millis(100);
     let text = format!("the lane that ran this batch of '{model}' ended, a new one is starting; retry in 100 ms");
     Refusal::new(Reason::LaneLost, text).retry_after(WAIT)
-}
-
-fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    String::from(text.unwrap_or("panic without a text"))
 }

@@ -92,7 +92,8 @@ impl Policy {
         if (priority as usize) < last { priority as usize } else { last }
     }
 
-    /// The policy of a model that sets nothing of its own and that one lane runs, without a target.
+    /// The policy of a model that sets nothing of its own and that one lane runs, without a target. The contract is that of
+    /// its runs, see [`Model::run_contract`](crate::Model::run_contract).
     #[must_use]
     pub fn of(contract: &Contract, limits: &Limits) -> Self {
         Self {

@@ -13,12 +13,28 @@ pub struct Run {
     pub rows: u32,
     /// Requests, or parts of such, that it answered; 0 where it failed.
     pub requests: u32,
+    /// Rows of requests that it answered with a refusal, because a step refused one of them.
+    pub rows_refused: u32,
     /// Gathering inputs.
     pub input: Duration,
     /// The model; all of a run that failed.
     pub run: Duration,
     /// Taking outputs over.
     pub output: Duration,
+}
+
+impl Run {
+    /// Whether it ended as runs do, so that how long it took says something about others.
+    #[must_use]
+    pub fn took_place(&self) -> bool {
+        self.requests > 0 || self.rows_refused > 0
+    }
+
+    /// Rows that it answered with a result.
+    #[must_use]
+    pub fn rows_answered(&self) -> u32 {
+        if self.requests > 0 { self.rows - self.rows_refused } else { 0 }
+    }
 }
 
 /// How a batch ended.
@@ -51,6 +67,14 @@ impl Fault {
         Self { number: (hash >> 16) as u16 ^ hash as u16, text: String::from(text) }
     }
 
+    /// The fault of this panic.
+    #[must_use]
+    pub fn of_panic(payload: &(dyn std::any::Any + Send)) -> Self {
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        Self::of(text.unwrap_or("panic without a text"))
+    }
+
     /// The answer to a request that met it.
     #[must_use]
     pub fn refusal(&self) -> Refusal {
@@ -71,6 +95,8 @@ pub struct Report {
     pub runs: SmallVec<[Run; 1]>,
     /// Time in the queue, summed over the requests answered with a result.
     pub queue: Duration,
+    /// How long each step of the batch took, where the model has such; over all runs.
+    pub steps: Vec<Duration>,
     /// How it ended.
     pub outcome: Outcome,
     /// Runs that panicked.
@@ -98,6 +124,7 @@ impl Report {
             ended_at: now,
             runs: SmallVec::new(),
             queue: Duration::ZERO,
+            steps: Vec::new(),
             outcome: Outcome::Done,
             panics: 0,
             fault: None,
@@ -107,6 +134,12 @@ impl Report {
             memory_refused: false,
             rows_max_answered: 0,
         }
+    }
+
+    /// Adds what the steps of one run took.
+    pub(crate) fn add_steps(&mut self, steps: &[Duration]) {
+        self.steps.resize(self.steps.len().max(steps.len()), Duration::ZERO);
+        self.steps.iter_mut().zip(steps).for_each(|(sum, step)| *sum += *step);
     }
 
     pub(crate) fn conclude(&mut self) {
@@ -119,7 +152,7 @@ impl Report {
     /// Rows that were answered with a result.
     #[must_use]
     pub fn rows(&self) -> u32 {
-        self.runs.iter().filter(|run| run.requests > 0).map(|run| run.rows).sum()
+        self.runs.iter().map(Run::rows_answered).sum()
     }
 
     /// Requests, or parts of such, that were answered with a result.

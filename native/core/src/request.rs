@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use crate::{Caller, Dispatch, Tensor};
+use crate::{Caller, Dispatch, Hold, Tensor};
 
 /// Inputs in the contract's order; `None` where an optional one was left out. Most models have one; room for more would
 /// be moved along with every request.
@@ -31,6 +31,17 @@ pub struct Pending {
     pub priority: u8,
     /// Runs with no other request: it overrides a default of the model, or its connection has sent failing rows.
     pub alone: bool,
+    /// What is known of it since its inputs were prepared; `None` where that is not done, or not yet.
+    pub prepared: Option<Box<Prepared>>,
+}
+
+/// What preparing a request came to, besides its inputs.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    /// How long each of the preparer's steps took.
+    pub steps: Vec<Duration>,
+    /// What its inputs take more than they did as they were sent; given back with the answer.
+    pub hold: Option<Hold>,
 }
 
 impl Pending {
@@ -44,7 +55,7 @@ impl Pending {
 /// How long each step of a request's way took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timing {
-    /// From arrival to the start of its batch.
+    /// From arrival to the start of its batch; its preparation, where it has one, is part of that.
     pub queue: Duration,
     /// Gathering the batch's inputs.
     pub input: Duration,
@@ -65,4 +76,7 @@ pub struct Reply {
     pub outputs: Outputs,
     /// For metrics and `Server-Timing`.
     pub timing: Timing,
+    /// How long each step of the model took, in the order of [`Model::steps`](crate::Model::steps), over all rows that took
+    /// it together; `None` where it has no steps.
+    pub steps: Option<Box<[Duration]>>,
 }

@@ -12,6 +12,19 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModelKey(pub u32);
 
+/// What somebody who may prepare requests does next.
+#[derive(Debug)]
+pub enum Turn {
+    /// Run the batch that was filled.
+    Run,
+    /// Prepare this request of this model, and tell of it by [`Scheduler::prepared`] or [`Scheduler::spoiled`].
+    Prepare(ModelKey, Box<Pending>),
+    /// Nothing now; ask again at this time.
+    WaitUntil(Instant),
+    /// Nothing.
+    Idle,
+}
+
 /// The least core time by which models may differ.
 const QUANTUM_MIN: Duration = Duration::from_millis(2);
 
@@ -40,6 +53,11 @@ struct Line {
     batcher: Batcher,
     /// What waits, as last seen; so the sum over all queues is brought up to date without looking at the others.
     queued: Queued,
+    /// Of these, requests that a batch could be formed of, and those that could be prepared.
+    runnable: usize,
+    unprepared: usize,
+    /// Requests that are being prepared; each keeps a core busy.
+    preparing: u32,
     lanes_free: u32,
     /// Cores that each run takes: never more than there are, so that every model can run.
     cores: u32,
@@ -65,6 +83,9 @@ impl Scheduler {
         let line = Line {
             key,
             queued: Queued::default(),
+            runnable: 0,
+            unprepared: 0,
+            preparing: 0,
             lanes_free: policy.lanes.max(1),
             cores: policy.cores.clamp(1, self.cores),
             virtual_time: Duration::ZERO,
@@ -75,12 +96,20 @@ impl Scheduler {
         self.lines.insert(place, line);
     }
 
+    /// Has all requests of a model prepared before they are in a batch, one by one on any of the cores. Only
+    /// [`turn`](Self::turn) gives them out.
+    pub fn prepare(&mut self, key: ModelKey) {
+        if let Some(place) = self.place(key) {
+            self.lines[place].batcher.prepare_on(self.cores);
+        }
+    }
+
     /// Ends a queue. What waits in it is answered with this refusal; batches that have left it are not touched.
     pub fn close(&mut self, key: ModelKey, refusal: &Refusal, answers: &mut Answers) {
         let Some(place) = self.place(key) else { return };
         self.change(place, |line| line.batcher.close(refusal, answers));
         let line = self.lines.remove(place);
-        self.cores_free += line.lanes_taken() * line.cores;
+        self.cores_free += line.lanes_taken() * line.cores + line.preparing;
     }
 
     /// Answers all that waits with this refusal; the queues stay open.
@@ -112,11 +141,37 @@ impl Scheduler {
         })
     }
 
-    /// Fills `batch` with what should run next. Requests whose callers have left are dropped, those that cannot be
-    /// served any more answered.
+    /// Fills `batch` with what should run next, where no model prepares its requests. Those whose callers have left are
+    /// dropped, those that cannot be served any more answered.
     pub fn next(&mut self, now: Instant, batch: &mut Batch, answers: &mut Answers) -> Next {
+        match self.turn(now, batch, answers) {
+            Turn::Run => Next::Run,
+            Turn::WaitUntil(until) => Next::WaitUntil(until),
+            Turn::Idle => Next::Idle,
+            Turn::Prepare(key, pending) => {
+                debug_assert!(false, "who prepares nothing asked for a model that prepares");
+                let refusal = Refusal::abandoned();
+                self.spoiled(key, pending.rows, Duration::ZERO);
+                answers.push(pending.caller, Err(refusal));
+                Next::Idle
+            }
+        }
+    }
+
+    /// Fills `batch` with what should run next, or gives a request that should be prepared before anything runs. Of the
+    /// models that may go next that is settled by each for itself: see [`Batcher`].
+    pub fn turn(&mut self, now: Instant, batch: &mut Batch, answers: &mut Answers) -> Turn {
         batch.clear();
         while let Some(place) = self.choose(now) {
+            if self.lines[place].prepares_first(self.cores_free, now) {
+                if let Some(pending) = self.change(place, |line| line.batcher.prepare(now, answers)) {
+                    self.lines[place].preparing += 1;
+                    self.cores_free -= 1;
+                    return Turn::Prepare(self.lines[place].key, pending);
+                }
+                // All that waited was dropped or answered.
+                continue;
+            }
             let next = self.change(place, |line| {
                 batch.key = line.key;
                 line.batcher.next(now, batch, answers)
@@ -126,14 +181,14 @@ impl Scheduler {
                 Next::Run => {
                     line.lanes_free -= 1;
                     self.cores_free -= line.cores;
-                    return Next::Run;
+                    return Turn::Run;
                 }
                 Next::WaitUntil(until) => line.held_until = Some(until),
                 // All that waited was dropped or answered, so this line is not chosen again.
-                Next::Idle => debug_assert_eq!(line.queued.requests, 0),
+                Next::Idle => debug_assert_eq!(line.runnable, 0),
             }
         }
-        self.held_until().map_or(Next::Idle, Next::WaitUntil)
+        self.held_until().map_or(Turn::Idle, Turn::WaitUntil)
     }
 
     /// Takes the lane of a batch back, and learns from its report.
@@ -154,7 +209,34 @@ impl Scheduler {
         }
     }
 
-    /// Whether some batch could run now, as far as can be told without forming it.
+    /// Queues a request that was prepared, which took this long.
+    ///
+    /// # Errors
+    /// `DeadlineExceeded` where its time has passed meanwhile, `ModelLoading` where the queue is not open any more.
+    pub fn prepared(
+        &mut self,
+        key: ModelKey,
+        pending: Box<Pending>,
+        took: Duration,
+        now: Instant,
+    ) -> Result<(), Box<Refused>> {
+        let Some(place) = self.end_preparation(key, took) else {
+            return Err(Box::new(Refused { pending, refusal: Refusal::unloaded() }));
+        };
+        self.change(place, |line| {
+            line.held_until = None;
+            line.batcher.prepared(pending, took, now)
+        })
+    }
+
+    /// Ends the preparation of a request of these rows that is refused; it took this long.
+    pub fn spoiled(&mut self, key: ModelKey, rows: u32, took: Duration) {
+        if let Some(place) = self.end_preparation(key, took) {
+            self.change(place, |line| line.batcher.spoiled(rows));
+        }
+    }
+
+    /// Whether some batch could run now, or some request be prepared, as far as can be told without forming it.
     #[must_use]
     pub fn has_work(&self, now: Instant) -> bool {
         self.lines.iter().any(|line| line.is_ready(self.cores_free, now))
@@ -262,6 +344,18 @@ impl Scheduler {
         Some(place)
     }
 
+    /// Takes the core back that prepared a request of this model, and charges the model for it.
+    fn end_preparation(&mut self, key: ModelKey, took: Duration) -> Option<usize> {
+        let place = self.place(key)?;
+        let line = &mut self.lines[place];
+        debug_assert!(line.preparing > 0, "a request came back that was never given out");
+        line.preparing -= 1;
+        self.cores_free += 1;
+        line.virtual_time += took;
+        line.run_longest = took.max(line.run_longest);
+        Some(place)
+    }
+
     /// Does something to one line and brings the sum up to date.
     #[inline]
     fn change<T>(&mut self, place: usize, work: impl FnOnce(&mut Line) -> T) -> T {
@@ -269,6 +363,8 @@ impl Scheduler {
         let value = work(line);
         let (before, after) = (line.queued, line.batcher.queued());
         line.queued = after;
+        line.runnable = line.batcher.runnable();
+        line.unprepared = line.batcher.unprepared();
         self.queued.requests = self.queued.requests - before.requests + after.requests;
         self.queued.rows = self.queued.rows - before.rows + after.rows;
         self.queued.bytes = self.queued.bytes - before.bytes + after.bytes;
@@ -298,10 +394,25 @@ impl Line {
 
     /// Whether it has something to run, and what it takes.
     fn can_run(&self, cores_free: u32) -> bool {
-        self.queued.requests > 0 && self.lanes_free > 0 && self.cores <= cores_free
+        self.runnable > 0 && self.lanes_free > 0 && self.cores <= cores_free
+    }
+
+    /// Whether it has something to prepare, and a core for it.
+    fn can_prepare(&self, cores_free: u32) -> bool {
+        self.unprepared > 0 && cores_free > 0
+    }
+
+    /// Whether it prepares something before it runs anything; asked where it can do one of both.
+    fn prepares_first(&self, cores_free: u32, now: Instant) -> bool {
+        let may_run = || self.can_run(cores_free) && !self.is_held(now);
+        self.can_prepare(cores_free) && !(may_run() && self.batcher.goes_first(now))
+    }
+
+    fn is_held(&self, now: Instant) -> bool {
+        self.held_until.is_some_and(|until| now < until)
     }
 
     fn is_ready(&self, cores_free: u32, now: Instant) -> bool {
-        self.can_run(cores_free) && self.held_until.is_none_or(|until| until <= now)
+        self.can_prepare(cores_free) || self.can_run(cores_free) && !self.is_held(now)
     }
 }

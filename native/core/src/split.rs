@@ -1,11 +1,11 @@
 //! A request of more rows than a batch may have: cut into parts that run by themselves, answered once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::{Answers, Caller, Inputs, Outputs, Pending, Reason, Refusal, Reply, Tensor, Timing};
+use crate::{Answers, Caller, Inputs, Outputs, Pending, Prepared, Reason, Refusal, Reply, Tensor, Timing};
 
 /// What the parts of one request share.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(crate) struct Split {
     pub(crate) deadline: Instant,
     pub(crate) priority: u8,
     pub(crate) alone: bool,
+    /// Kept until the last part has gone.
+    prepared: Option<Box<Prepared>>,
     /// Bytes that the outputs of all parts together may have.
     answer_bytes_max: u64,
     /// Parts may end on several lanes at once; held for as long as it takes to put one part's outputs in.
@@ -32,14 +34,17 @@ struct Merge {
     rows: u32,
     bytes: u64,
     timing: Timing,
+    /// Sums over the parts, without those of the preparation.
+    steps: Vec<Duration>,
 }
 
 impl Split {
     /// Takes a request over; its inputs stay with the first part.
     pub(crate) fn of(pending: Pending, answer_bytes_max: u64) -> Part {
-        let Pending { caller, inputs, rows, arrived_at, deadline, priority, alone } = pending;
-        let merge = Merge { caller: Some(caller), parts: Vec::new(), rows: 0, bytes: 0, timing: Timing::default() };
-        let split = Self { rows, arrived_at, deadline, priority, alone, answer_bytes_max, merge: Mutex::new(merge) };
+        let Pending { caller, inputs, rows, arrived_at, deadline, priority, alone, prepared } = pending;
+        let (timing, steps) = (Timing::default(), Vec::new());
+        let merge = Mutex::new(Merge { caller: Some(caller), parts: Vec::new(), rows: 0, bytes: 0, timing, steps });
+        let split = Self { rows, arrived_at, deadline, priority, alone, prepared, answer_bytes_max, merge };
         Part { split: Arc::new(split), inputs, start: 0, rows }
     }
 
@@ -68,6 +73,11 @@ impl Split {
         merge.bytes += reply.outputs.iter().map(|output| output.data.len() as u64).sum::<u64>();
         merge.rows += rows;
         merge.timing = together(merge.timing, reply.timing, merge.parts.is_empty());
+        if let Some(steps) = &reply.steps {
+            let sums = &mut merge.steps;
+            sums.resize(sums.len().max(steps.len()), Duration::ZERO);
+            sums.iter_mut().zip(steps).for_each(|(sum, step)| *sum += *step);
+        }
         let outcome = if merge.bytes > self.answer_bytes_max {
             Err(too_large(merge.bytes, self.answer_bytes_max))
         } else {
@@ -75,8 +85,9 @@ impl Split {
             if merge.rows < self.rows {
                 return;
             }
-            let timing = merge.timing;
-            merged(&mut merge.parts, timing, self.rows)
+            let (timing, before) = (merge.timing, self.prepared.as_ref().map_or(&[][..], |prepared| &prepared.steps));
+            let steps = (!before.is_empty() || !merge.steps.is_empty()).then(|| [before, &merge.steps].concat().into());
+            merged(&mut merge.parts, timing, self.rows).map(|outputs| Reply { outputs, timing, steps })
         };
         merge.parts = Vec::new();
         let caller = merge.caller.take();
@@ -94,7 +105,7 @@ pub(crate) struct Part {
     /// Of exactly these rows.
     pub(crate) inputs: Inputs,
     /// First row within the request.
-    start: u32,
+    pub(crate) start: u32,
     pub(crate) rows: u32,
 }
 
@@ -132,7 +143,7 @@ fn together(all: Timing, part: Timing, is_first: bool) -> Timing {
     }
 }
 
-fn merged(parts: &mut [(u32, Outputs)], timing: Timing, rows: u32) -> Result<Reply, Refusal> {
+fn merged(parts: &mut [(u32, Outputs)], timing: Timing, rows: u32) -> Result<Outputs, Refusal> {
     parts.sort_unstable_by_key(|(start, _)| *start);
     let output_count = parts.first().map_or(0, |(_, outputs)| outputs.len());
     let mut outputs = Outputs::with_capacity(output_count);
@@ -141,7 +152,7 @@ fn merged(parts: &mut [(u32, Outputs)], timing: Timing, rows: u32) -> Result<Rep
         let whole = pieces.and_then(|pieces| Tensor::concatenate(&pieces));
         outputs.push(whole.ok_or_else(|| does_not_fit(rows, timing.batch_rows))?);
     }
-    Ok(Reply { outputs, timing })
+    Ok(outputs)
 }
 
 /// The outputs of a split request differ in shape from part to part.

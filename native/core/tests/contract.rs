@@ -77,6 +77,7 @@ fn free(name: &str, rank: usize) -> TensorSpec {
         axes: (0..rank).map(|_| Axis::Symbol("".into())).collect(),
         optional: false,
         labels: None,
+        base64: false,
     }
 }
 

@@ -9,6 +9,8 @@ mod execution;
 mod once;
 #[path = "laws/oversize.rs"]
 mod oversize;
+#[path = "laws/preparation.rs"]
+mod preparation;
 #[path = "laws/ragged.rs"]
 mod ragged;
 #[path = "laws/rules.rs"]

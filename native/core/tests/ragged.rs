@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use servekit_core::{
     Answers, Axis, Batch, Contract, Executor, Item, Mask, Outputs, Ragged, RunFailure, RunOutputs, Tensor, execute,
@@ -31,7 +31,7 @@ impl Executor for Padding {
         }
         let counts = fp32(&[i64::from(rows)], &vec![rows as f32; rows as usize]);
         let outputs = Outputs::from_iter([fp32(&[i64::from(rows), length as i64], &values), counts]);
-        Ok(RunOutputs { outputs, input: Duration::ZERO, run: Duration::ZERO, output: Duration::ZERO })
+        Ok(RunOutputs { outputs, ..RunOutputs::default() })
     }
 }
 

@@ -48,10 +48,17 @@ impl Steady {
             let mut report = Report::started(self.batch.run, started_at);
             let requests = self.batch.items.len() as u32;
             let rows = self.batch.rows;
-            report.runs.push(Run { rows, requests, input: Duration::ZERO, run, output: Duration::ZERO });
+            report.runs.push(Run {
+                rows,
+                requests,
+                rows_refused: 0,
+                input: Duration::ZERO,
+                run,
+                output: Duration::ZERO,
+            });
             for item in self.batch.items.drain(..) {
                 let outputs: Outputs = item.inputs().iter().flatten().cloned().collect();
-                item.answer(Ok(Reply { outputs, timing: Timing::default() }), &mut self.answers);
+                item.answer(Ok(Reply { outputs, timing: Timing::default(), steps: None }), &mut self.answers);
             }
             self.batcher.ran(&report, self.clock.now());
         }

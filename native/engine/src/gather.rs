@@ -163,7 +163,7 @@ impl Gather {
 }
 
 /// Copies the rows of all portions, which fill the target exactly.
-fn gather_rows<P: Portion>(
+pub(crate) fn gather_rows<P: Portion>(
     portions: &[P],
     index: usize,
     row_bytes: usize,

@@ -145,6 +145,7 @@ impl Lane {
                 input: gathered_at - started_at,
                 run: ran_at - gathered_at,
                 output: ran_at.elapsed(),
+                ..RunOutputs::default()
             })
         });
         self.release();

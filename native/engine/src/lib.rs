@@ -22,6 +22,7 @@ mod lane;
 mod loader;
 mod memory;
 mod model;
+mod pipeline;
 mod probe;
 mod profile;
 mod proof;
@@ -47,4 +48,5 @@ pub use memory::give_back_freed_memory;
 pub use model::{
     Description, DeviceChoice, Execution, LoadedModel, ModelSpec, Placement, ProofSummary, Sample, Settings, Verdict,
 };
+pub use pipeline::{Pipeline, PipelineLane};
 pub use profile::{KnownSurface, ProfileFile, ProfileUse};

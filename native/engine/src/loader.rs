@@ -53,6 +53,36 @@ impl Environment {
         give_back_freed_memory();
         Ok(LoadedModel::new(loaded.contract, loaded.description, loaded.graph, loaded.sessions, loaded.start))
     }
+
+    /// Inputs and outputs of a model's file, without trying it: whether rows may share runs is not found out, and an
+    /// output of which the file does not even say how many axes it has has none here.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn contract_of(&self, spec: &ModelSpec, limits: &Limits) -> Result<Contract, Refusal> {
+        let file = file::read(spec, limits)?;
+        let scan = scan::scan(&file.bytes, &spec.name, limits)?;
+        file::check_external(&file.folder, &scan, spec)?;
+        let source = SessionSource {
+            environment: *self,
+            model: &file.bytes,
+            folder: &file.folder,
+            device: Device::Cpu,
+            gpu_bytes_max: None,
+            intra_op: 1,
+            is_read_only: true,
+        };
+        let session = Session::build(&source, ARENA_BYTES_MIN).map_err(|fault| fault.into_refusal(&spec.name))?;
+        let signature = signature::read(&session, &scan, &spec.name)?;
+        let specs = |ports: &[signature::Port]| ports.iter().map(|port| port.spec.clone()).collect();
+        Ok(Contract {
+            model: spec.name.as_str().into(),
+            inputs: specs(&signature.inputs),
+            outputs: specs(&signature.outputs),
+            batching: Batching::Alone("it has not been tried".into()),
+            ragged: None,
+        })
+    }
 }
 
 /// What a load works with.
@@ -343,6 +373,7 @@ impl Loader<'_> {
             device,
             gpu_bytes_max: self.spec.arena_bytes_max.or(self.limits.arena_bytes_max),
             intra_op,
+            is_read_only: false,
         };
         // A session that lanes share has one arena for all of them.
         let shared_by = if source.is_shared() { u64::from(self.lanes(device, 1)) } else { 1 };

@@ -10,6 +10,7 @@ use servekit_core::{ClassSurface, Contract, Executor, Model, Reason, Refusal, Ru
 use crate::control::Control;
 use crate::lane::{Graph, Lane, Part};
 use crate::profile::{KnownSurface, ProfileFile, ProfileUse};
+use crate::ragged::Pad;
 use crate::session::Session;
 
 /// Where an operator wants batches to run.
@@ -222,6 +223,11 @@ impl LoadedModel {
     ) -> Self {
         let spare = Arc::new(Mutex::new(sessions.clone()));
         Self { contract, description, graph, sessions, spare, controls: Mutex::default(), start }
+    }
+
+    /// How rows of several lengths are made equal, by input; empty where they are not.
+    pub(crate) fn padding(&self) -> &[Option<Pad>] {
+        self.graph.padding.get().map_or(&[], AsRef::as_ref)
     }
 
     /// What is known of it.

@@ -42,6 +42,8 @@ pub(crate) struct SessionSource<'a> {
     /// Bytes that a session may take on a GPU; `None` where only the device bounds it.
     pub(crate) gpu_bytes_max: Option<u64>,
     pub(crate) intra_op: u32,
+    /// Made to be asked for its signature and never run, which is quicker.
+    pub(crate) is_read_only: bool,
 }
 
 impl SessionSource<'_> {
@@ -124,12 +126,14 @@ fn session_options(source: &SessionSource<'_>) -> Result<Handle<sys::OrtSessionO
     // SAFETY: `out` is valid for one pointer.
     let options: Handle<sys::OrtSessionOptions> = Handle::create(|out| unsafe { (api().CreateSessionOptions)(out) })?;
     let intra_op = i32::try_from(source.intra_op.max(1)).unwrap_or(i32::MAX);
+    let optimisation = if source.is_read_only {
+        sys::GraphOptimizationLevel::ORT_DISABLE_ALL
+    } else {
+        sys::GraphOptimizationLevel::ORT_ENABLE_ALL
+    };
     // SAFETY: the options are alive.
     unsafe {
-        check((api().SetSessionGraphOptimizationLevel)(
-            options.pointer(),
-            sys::GraphOptimizationLevel::ORT_ENABLE_ALL,
-        ))?;
+        check((api().SetSessionGraphOptimizationLevel)(options.pointer(), optimisation))?;
         check((api().SetIntraOpNumThreads)(options.pointer(), intra_op))?;
         check((api().SetInterOpNumThreads)(options.pointer(), 1))?;
         // Patterns are kept for each shape ever seen, without end.
@@ -149,6 +153,7 @@ fn session_options(source: &SessionSource<'_>) -> Result<Handle<sys::OrtSessionO
         (c"session.intra_op.allow_spinning", c"0"),
         (c"session.inter_op.allow_spinning", c"0"),
         (c"session.model_external_initializers_file_folder_path", folder.as_c_str()),
+        (c"session.disable_prepacking", if source.is_read_only { c"1" } else { c"0" }),
     ];
     for (key, value) in entries {
         // SAFETY: the options are alive, and both strings are copied.

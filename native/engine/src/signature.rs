@@ -139,7 +139,7 @@ fn port(session: &Session, end: &End, index: usize, scan: &Scan) -> Result<Port,
         return Err(Problem::Unserved(format!("input '{name_text}' has no shape, one is needed; export it with one")));
     }
     let axes = axes(info)?;
-    let spec = TensorSpec { name: name_text.into(), datatype, axes, optional: false, labels: None };
+    let spec = TensorSpec { name: name_text.into(), datatype, axes, optional: false, labels: None, base64: false };
     Ok(Port { name, spec, element, zip_map: None, has_shape })
 }
 
@@ -151,6 +151,7 @@ fn zip_map_port(name: CString, text: String, zip_map: ZipMap) -> Port {
         axes: [Axis::Symbol("".into()), Axis::Fixed(columns)].into(),
         optional: false,
         labels: Some(zip_map.labels.clone()),
+        base64: false,
     };
     Port { name, spec, element: ElementType::FLOAT, zip_map: Some(zip_map), has_shape: true }
 }

@@ -173,6 +173,42 @@ pub struct Model {
     pub links: bool,
     /// Whether the server is only ready while this model is.
     pub required: bool,
+    /// What happens to its requests before and after its runs.
+    pub pipeline: Option<Pipeline>,
+    /// Why it cannot be served, where that is known already.
+    pub failed: Option<String>,
+}
+
+impl Model {
+    /// Every name under which it is served, its own first.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        let raw = self.pipeline.as_ref().is_some_and(|pipeline| pipeline.raw);
+        [Some(self.name.clone()), raw.then(|| self.raw_name())].into_iter().flatten()
+    }
+
+    /// The name of its own tensors, where a pipeline has taken its name.
+    pub fn raw_name(&self) -> String {
+        format!("{}.raw", self.name)
+    }
+
+    /// Models that have to be loaded before it can be served.
+    pub fn others(&self) -> &[String] {
+        self.pipeline.as_ref().map_or(&[], |pipeline| &pipeline.models)
+    }
+}
+
+/// A pipeline that was planned, its kernels compiled.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pipeline {
+    /// The plan, as JSON of its own.
+    pub plan: String,
+    /// Absolute path of the folder in which its steps look for files.
+    pub folder: PathBuf,
+    /// Whether the model's own tensors are served too.
+    pub raw: bool,
+    /// Other models that it runs.
+    pub models: Vec<String>,
 }
 
 /// One input of a model, filled by the operator.

@@ -48,7 +48,13 @@ fn core_plan(config_json: &str) -> PyResult<String> {
     print(&loading::plan(&config.execution)).map_err(into_python)
 }
 
-/// Loads the one model of the configuration and describes it.
+/// What a model's file takes and gives.
+#[pyfunction]
+fn contract(python: Python<'_>, config_json: &str, name: &str) -> PyResult<String> {
+    leave_python(python, || server::contract(&parse(config_json)?, name))
+}
+
+/// Loads the first model of the configuration and describes it.
 #[pyfunction]
 fn check(python: Python<'_>, config_json: &str) -> PyResult<String> {
     leave_python(python, || server::check(&parse(config_json)?))
@@ -90,5 +96,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(core_plan, module)?)?;
     module.add_function(wrap_pyfunction!(send_load, module)?)?;
     module.add_function(wrap_pyfunction!(simulate, module)?)?;
+    module.add_function(wrap_pyfunction!(contract, module)?)?;
     module.add_function(wrap_pyfunction!(check, module)?)
 }

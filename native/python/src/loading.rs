@@ -6,18 +6,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use serde_json::json;
 use servekit_engine::{
-    CorePlan, Description, DeviceChoice, Environment, Execution, LoadedModel, LogLevel, ModelSpec, ProfileUse, Sample,
-    Settings, Shares, core_plan,
+    CorePlan, Description, DeviceChoice, Environment, Execution, LoadedModel, LogLevel, ModelSpec, Pipeline,
+    ProfileUse, Sample, Settings, Shares, core_plan,
 };
-use servekit_server::core::{Datatype, Limits, Model as _, Policy, Reason, Refusal, Tensor, latency_targets};
+use servekit_server::core::{
+    Axis, Contract, Datatype, Limits, Model, Policy, Reason, Refusal, Tensor, TensorSpec, latency_targets,
+};
 use servekit_server::{Placement, Served};
+use servekit_stages::StageLimits;
 
 use crate::config;
 use crate::errors::Error;
 
 /// What requests name the kind of model by.
 const PLATFORM: &str = "onnxruntime_onnx";
+
+/// A model as it was loaded.
+#[derive(Clone)]
+pub struct Loaded {
+    /// Its file.
+    pub model: Arc<LoadedModel>,
+    /// What clients reach under its name, if that is not the file itself.
+    pipeline: Option<Arc<Pipeline>>,
+}
+
+/// Models that a pipeline runs beside its own, by name.
+pub type Others = Vec<(String, Arc<LoadedModel>)>;
 
 /// Loads models, for as long as the process lives.
 #[derive(Debug)]
@@ -57,13 +73,46 @@ impl Loader {
         Ok(Self { environment, settings, batching: config.batching.clone(), limits: config.limits.clone(), plan })
     }
 
-    /// Loads one model and tries it out.
+    /// Loads one model and tries it out, then builds its pipeline.
     ///
     /// # Errors
     /// Why it cannot be served.
-    pub fn load(&self, model: &config::Model) -> Result<Arc<LoadedModel>, Refusal> {
+    pub fn load(&self, model: &config::Model, others: Others) -> Result<Loaded, Refusal> {
+        if let Some(reason) = &model.failed {
+            return Err(Refusal::new(Reason::ModelFile, reason.clone()));
+        }
+        let loaded = Arc::new(self.environment.load(&self.spec(model)?, &self.limits, &self.settings)?);
+        if let ProfileUse::Ignored(why) = &loaded.description().profile {
+            tell(&format!("what was kept of the run times of model '{}' is ignored: {why}", model.name));
+        }
+        let pipeline = model.pipeline.as_ref().map(|pipeline| self.pipeline(model, pipeline, &loaded, others));
+        Ok(Loaded { model: loaded, pipeline: pipeline.transpose()?.map(Arc::new) })
+    }
+
+    fn pipeline(
+        &self,
+        model: &config::Model,
+        pipeline: &config::Pipeline,
+        loaded: &Arc<LoadedModel>,
+        mut models: Others,
+    ) -> Result<Pipeline, Refusal> {
+        models.push((model.name.clone(), Arc::clone(loaded)));
+        let limits =
+            StageLimits { image_pixels_max: self.limits.image_pixels_max, text_bytes_max: self.limits.text_bytes_max };
+        Pipeline::build(&pipeline.plan, &models, &pipeline.folder, limits)
+    }
+
+    /// What a model's file takes and gives, without trying it.
+    ///
+    /// # Errors
+    /// Why it cannot be served.
+    pub fn contract_of(&self, model: &config::Model) -> Result<Contract, Refusal> {
+        self.environment.contract_of(&self.spec(model)?, &self.limits)
+    }
+
+    fn spec(&self, model: &config::Model) -> Result<ModelSpec, Refusal> {
         let said_of_level = model.latency_targets_ms.get(&self.batching.priority_default);
-        let spec = ModelSpec {
+        Ok(ModelSpec {
             name: model.name.clone(),
             version: model.version.clone(),
             path: model.path.clone(),
@@ -80,19 +129,33 @@ impl Loader {
             trust_batching: model.trust_batching.unwrap_or(self.batching.trust_batching),
             intra_op: model.intra_op.or(self.batching.intra_op),
             latency_target_ms: said_of_level.copied().or(model.latency_target_ms).or(self.limits.latency_target_ms),
-        };
-        let loaded = self.environment.load(&spec, &self.limits, &self.settings)?;
-        if let ProfileUse::Ignored(why) = &loaded.description().profile {
-            tell(&format!("what was kept of the run times of model '{}' is ignored: {why}", model.name));
-        }
-        Ok(Arc::new(loaded))
+        })
     }
 
-    /// Puts a loaded model into the form that is served.
+    /// Puts a loaded model into the forms that are served, that under its own name first.
     #[must_use]
-    pub fn serve(&self, model: &config::Model, loaded: Arc<LoadedModel>) -> Served {
+    pub fn serve(&self, model: &config::Model, loaded: &Loaded) -> Vec<Served> {
+        let file = || self.form(model, &loaded.model, Arc::clone(&loaded.model) as Arc<dyn Model>);
+        let Some(pipeline) = &loaded.pipeline else { return vec![file()] };
+        let mut piped = self.form(model, &loaded.model, Arc::clone(pipeline) as Arc<dyn Model>);
+        // What was measured of the file is by the sizes of its own inputs.
+        piped.policy.class_surfaces = Vec::new().into();
+        piped.policy.rows_max = piped.policy.rows_max.min(pipeline.batch_rows_max());
+        let lanes = pipeline.models().iter().map(|model| model.description().lanes);
+        piped.policy.lanes = lanes.fold(piped.policy.lanes, u32::min);
+        if model.execution != config::Placement::Inline {
+            piped.placement = Placement::Pool;
+            decide(&mut piped.description, "execution", "pool: what a pipeline does was not tried on a shard");
+        }
+        let is_raw_asked = model.names().count() > 1;
+        let raw = is_raw_asked.then(|| Served { name: model.raw_name().into(), required: false, ..file() });
+        [Some(piped), raw].into_iter().flatten().collect()
+    }
+
+    /// One form: what clients reach, with what is known of the file behind it.
+    fn form(&self, model: &config::Model, loaded: &LoadedModel, reached: Arc<dyn Model>) -> Served {
         let description = loaded.description();
-        let mut policy = Policy::of(loaded.contract(), &self.limits);
+        let mut policy = Policy::of(reached.run_contract(), &self.limits);
         policy.rows_max = description.batch_rows_max;
         policy.lanes = description.lanes.min(self.plan.runners);
         policy.bytes_max = usize::try_from(description.batch_bytes_max).unwrap_or(usize::MAX);
@@ -129,9 +192,9 @@ impl Loader {
             priority_default: self.batching.priority_default,
             required: model.required,
             platform: PLATFORM.into(),
-            properties: properties(&loaded),
+            properties: properties(reached.contract()),
             description: fields(description),
-            model: loaded,
+            model: reached,
         }
     }
 
@@ -191,16 +254,42 @@ pub fn fields(description: &Description) -> serde_json::Map<String, serde_json::
     }
 }
 
+/// Says something else of a decision that was about the file alone.
+fn decide(description: &mut serde_json::Map<String, serde_json::Value>, subject: &str, reason: &str) {
+    let decisions = description.get_mut("decisions").and_then(serde_json::Value::as_array_mut);
+    for decision in decisions.into_iter().flatten().filter(|decision| decision[0] == subject) {
+        decision[1] = reason.into();
+    }
+}
+
 /// Class labels, by output: clients find them in the metadata.
 #[must_use]
-pub fn properties(loaded: &LoadedModel) -> Vec<(Box<str>, Box<str>)> {
-    let outputs = loaded.contract().outputs.iter();
+pub fn properties(contract: &Contract) -> Vec<(Box<str>, Box<str>)> {
+    let outputs = contract.outputs.iter();
     outputs
         .filter_map(|output| {
             let labels = serde_json::to_string(output.labels.as_ref()?).ok()?;
             Some((format!("labels.{}", output.name).into(), labels.into()))
         })
         .collect()
+}
+
+/// What a contract is to Python: free axes by the names that the model has for them, or -1.
+#[must_use]
+pub fn shown(contract: &Contract) -> serde_json::Value {
+    let axis = |axis: &Axis| match axis {
+        Axis::Symbol(name) if !name.is_empty() => serde_json::Value::from(&**name),
+        Axis::Symbol(_) | Axis::Fixed(_) => axis.size().into(),
+    };
+    let tensors = |specs: &[TensorSpec]| -> serde_json::Value {
+        let shown = specs.iter().map(|spec| {
+            let shape: Vec<_> = spec.axes.iter().map(axis).collect();
+            let datatype = spec.datatype.to_string();
+            json!({"name": spec.name, "datatype": datatype, "shape": shape, "optional": spec.optional})
+        });
+        shown.collect()
+    };
+    json!({"name": contract.model, "inputs": tensors(&contract.inputs), "outputs": tensors(&contract.outputs)})
 }
 
 /// Whether a path can be opened at all is said before a load is tried.

@@ -7,13 +7,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use servekit_engine::LoadedModel;
 use servekit_server::core::{Limits, Reason, Refusal};
 use servekit_server::{Absence, AccessLog, DataPorts, LogKind, Server};
 
 use crate::config::{self, Config};
 use crate::errors::Error;
-use crate::loading::{Loader, check_absolute, tell};
+use crate::loading::{Loaded, Loader, Others, check_absolute, tell};
 use crate::profiles::Warnings;
 use crate::watch::{WATCH_INTERVAL, Watched};
 
@@ -55,7 +54,7 @@ impl Runtime {
         let loader = Arc::new(Loader::open(&config)?);
         let server = Server::bind(server_config(&config, &loader)).map_err(|error| Error::Bind(error.to_string()))?;
         for model in &config.models {
-            server.announce(&model.name, &model.version, model.required, Absence::Loading);
+            announce(&server, model, &Absence::Loading);
         }
         let (progress, changed, watched) = (Mutex::default(), Condvar::new(), Mutex::default());
         let profile_warnings = Warnings::default();
@@ -109,8 +108,13 @@ impl Runtime {
     /// Ends the serving of one version; requests that were accepted are answered.
     pub fn unload(&self, name: &str, version: &str) {
         self.keep_profile(name, version);
-        self.watched().retain(|watched| !watched.is(name, version));
-        self.server.retract(name, version);
+        let mut names = vec![name.to_owned()];
+        self.watched().retain(|watched| {
+            let is_gone = watched.is(name, version);
+            names.extend(is_gone.then(|| watched.names()).into_iter().flatten());
+            !is_gone
+        });
+        names.iter().for_each(|name| self.server.retract(name, version));
     }
 
     /// Writes down what was learned about one version, before its queues go.
@@ -122,8 +126,8 @@ impl Runtime {
     ///
     /// # Errors
     /// Where it cannot have its lanes.
-    pub fn publish(&self, model: &config::Model, loaded: &Arc<LoadedModel>) -> Result<(), Refusal> {
-        self.server.publish(self.loader.serve(model, Arc::clone(loaded)))
+    pub fn publish(&self, model: &config::Model, loaded: &Loaded) -> Result<(), Refusal> {
+        self.loader.serve(model, loaded).into_iter().try_for_each(|served| self.server.publish(served))
     }
 
     /// Ends everything at once.
@@ -147,9 +151,21 @@ impl Runtime {
         }
     }
 
-    /// Loads the start-up models, as many at once as may be, and opens the ports.
+    /// Loads the start-up models, and opens the ports. Those whose pipelines run others come after these.
     fn start_up(&self, models: Vec<config::Model>) {
         let is_any_asked = !models.is_empty();
+        let (after, first): (Vec<_>, Vec<_>) = models.into_iter().partition(|model| !model.others().is_empty());
+        let ready = self.start_all(first) + self.start_all(after);
+        let is_serving = !is_any_asked || ready > 0;
+        if is_serving && let Err(error) = self.server.listen() {
+            self.progress().listen_error = Some(error.to_string());
+        }
+        self.progress().has_started = true;
+        self.changed.notify_all();
+    }
+
+    /// Loads these, as many at once as may be; how many are served now.
+    fn start_all(&self, models: Vec<config::Model>) -> usize {
         let loaders = models.len().min(usize::try_from(self.limits().loads_max).unwrap_or(usize::MAX));
         let (waiting, ready) = (Mutex::new(VecDeque::from(models)), Mutex::new(0_usize));
         thread::scope(|scope| {
@@ -165,19 +181,13 @@ impl Runtime {
                 });
             }
         });
-        let is_serving = !is_any_asked || *locked(&ready) > 0;
-        if is_serving && let Err(error) = self.server.listen() {
-            self.progress().listen_error = Some(error.to_string());
-        }
-        self.progress().has_started = true;
-        self.changed.notify_all();
+        ready.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn start_one(&self, model: &config::Model) -> bool {
         let Err(refusal) = self.bring(model) else { return true };
         let label = refusal.reason.entry().label.into();
-        let failed = Absence::Failed { label, reason: refusal.text.into_owned().into() };
-        self.server.announce(&model.name, &model.version, model.required, failed);
+        announce(&self.server, model, &Absence::Failed { label, reason: refusal.text.into_owned().into() });
         false
     }
 
@@ -185,7 +195,7 @@ impl Runtime {
         let loaded = self.load_in_time(model)?;
         self.keep_profile(&model.name, &model.version);
         self.publish(model, &loaded)?;
-        let run_max = self.loader.run_max(loaded.description());
+        let run_max = self.loader.run_max(loaded.model.description());
         let mut watched = self.watched();
         watched.retain(|watched| !watched.is(&model.name, &model.version));
         watched.push(Watched::new(model.clone(), loaded, run_max));
@@ -194,17 +204,34 @@ impl Runtime {
 
     /// Loads on a thread of its own, once there is room for one more load; a load that takes too long is not waited for,
     /// and what it gives in the end is dropped.
-    fn load_in_time(&self, model: &config::Model) -> Result<Arc<LoadedModel>, Refusal> {
+    fn load_in_time(&self, model: &config::Model) -> Result<Loaded, Refusal> {
+        let others = self.others(model)?;
         let full = |progress: &mut Progress| progress.loads >= self.limits().loads_max;
         let waited = self.changed.wait_while(self.progress(), full);
         waited.unwrap_or_else(PoisonError::into_inner).loads += 1;
-        let outcome = self.load_on_thread(model);
+        let outcome = self.load_on_thread(model, others);
         self.progress().loads -= 1;
         self.changed.notify_all();
         outcome
     }
 
-    fn load_on_thread(&self, model: &config::Model) -> Result<Arc<LoadedModel>, Refusal> {
+    /// What the pipeline of this model runs beside it, of those in service.
+    fn others(&self, model: &config::Model) -> Result<Others, Refusal> {
+        let watched = self.watched();
+        let found = |name: &String| {
+            let other = watched.iter().rev().find_map(|watched| watched.file_of(name));
+            other.map(|file| (name.clone(), file)).ok_or_else(|| {
+                let text = format!(
+                    "pipeline of '{}': model '{name}' is not loaded, and it runs that; look why '{name}' is not served",
+                    model.name
+                );
+                Refusal::new(Reason::ModelFile, text)
+            })
+        };
+        model.others().iter().map(found).collect()
+    }
+
+    fn load_on_thread(&self, model: &config::Model, others: Others) -> Result<Loaded, Refusal> {
         let defect = |what: &str| {
             let text = format!("the load of model '{}' failed by a defect ({what}), please report it", model.name);
             Refusal::new(Reason::Internal, text)
@@ -212,7 +239,7 @@ impl Runtime {
         let (sender, receiver) = sync_channel(1);
         let (loader, settings) = (Arc::clone(&self.loader), model.clone());
         let work = move || {
-            let loaded = catch_unwind(AssertUnwindSafe(|| loader.load(&settings)));
+            let loaded = catch_unwind(AssertUnwindSafe(|| loader.load(&settings, others)));
             // Nobody listens any more where it took too long.
             let _late = sender.send(loaded);
         };
@@ -257,6 +284,13 @@ impl Runtime {
 impl Drop for Runtime {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// Tells under each of its names that a model is not served.
+pub fn announce(server: &Server, model: &config::Model, absence: &Absence) {
+    for name in model.names() {
+        server.announce(&name, &model.version, model.required, absence.clone());
     }
 }
 

@@ -7,10 +7,10 @@ use pyo3::prelude::*;
 use serde_json::{Value, json};
 use servekit_server::core::Refusal;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::detach::leave_python;
 use crate::errors::{Error, into_python};
-use crate::loading::{Loader, check_absolute};
+use crate::loading::{Loader, check_absolute, shown};
 use crate::runtime::Runtime;
 use crate::{parse, print};
 
@@ -46,7 +46,7 @@ impl Server {
     /// Loads and serves one more model.
     fn load(&self, python: Python<'_>, model_json: &str) -> PyResult<String> {
         leave_python(python, || {
-            let model: crate::config::Model = parse(model_json)?;
+            let model: config::Model = parse(model_json)?;
             self.runtime.load(&model)?;
             let snapshot = self.document()?;
             let models = snapshot["models"].as_array().into_iter().flatten();
@@ -114,21 +114,42 @@ fn seconds(timeout_s: f64) -> Duration {
     Duration::from_secs_f64(timeout_s.clamp(0.0, LONGEST_S))
 }
 
-/// Loads the one model of a configuration and describes it.
+/// What a model of a configuration takes and gives, without a pipeline, and without trying it.
+///
+/// # Errors
+/// `Config`, or `Load` with the reason why it cannot be served.
+pub fn contract(config: &Config, name: &str) -> Result<String, Error> {
+    let Some(model) = config.models.iter().find(|model| model.name == name) else {
+        return Err(Error::Config(format!("model '{name}' is not in the configuration; name one that is")));
+    };
+    check_absolute(&model.path)?;
+    let contract = Loader::open(config)?.contract_of(model).map_err(Error::Load)?;
+    print(&shown(&contract))
+}
+
+/// Loads the first model of a configuration and describes it; the others are what its pipeline runs.
 ///
 /// # Errors
 /// `Config`, or `Load` with the reason why it cannot be served.
 pub fn check(config: &Config) -> Result<String, Error> {
-    let [model] = config.models.as_slice() else {
-        return Err(Error::Config(format!("{} models found, one is checked at a time", config.models.len())));
+    let Some(model) = config.models.first() else {
+        return Err(Error::Config("no model found, one is checked at a time".into()));
     };
-    check_absolute(&model.path)?;
+    config.models.iter().try_for_each(|model| check_absolute(&model.path))?;
     let loader = Loader::open(config)?;
-    let loaded = loader.load(model).map_err(Error::Load)?;
-    let served = loader.serve(model, Arc::clone(&loaded));
-    let entry = servekit_server::describe(&served).map_err(|refusal: Refusal| Error::Load(refusal))?;
+    let run_beside = config.models.iter().filter(|other| model.others().contains(&other.name));
+    let file = |other: &config::Model| {
+        // Of another model a pipeline runs the file alone.
+        let alone = config::Model { pipeline: None, ..other.clone() };
+        Ok((other.name.clone(), loader.load(&alone, Vec::new())?.model))
+    };
+    let others = run_beside.map(file).collect::<Result<_, Refusal>>().map_err(Error::Load)?;
+    let loaded = loader.load(model, others).map_err(Error::Load)?;
+    let forms = loader.serve(model, &loaded);
+    let served = forms.first().ok_or_else(|| Error::Internal("a model without a form".into()))?;
+    let entry = servekit_server::describe(served).map_err(Error::Load)?;
     let mut entry = serde_json::to_value(entry).map_err(|error| Error::Internal(error.to_string()))?;
     entry["plan"] = serde_json::to_value(&loader.plan).map_err(|error| Error::Internal(error.to_string()))?;
-    entry["run_ms_max"] = json!(loader.run_max(loaded.description()).as_millis() as u64);
+    entry["run_ms_max"] = json!(loader.run_max(loaded.model.description()).as_millis() as u64);
     print(&entry)
 }

@@ -9,8 +9,9 @@ use servekit_server::Absence;
 use servekit_server::core::{Health, HealthVerdict, Refusal};
 
 use crate::config;
+use crate::loading::Loaded;
 use crate::profiles::Keeper;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, announce};
 
 /// How often runs are looked through for those that take too long.
 pub const WATCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -18,7 +19,7 @@ pub const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// A model in service, or taken off for its failures.
 pub struct Watched {
     settings: config::Model,
-    model: Arc<LoadedModel>,
+    loaded: Loaded,
     run_max: Duration,
     health: Health,
     keeper: Keeper,
@@ -26,9 +27,19 @@ pub struct Watched {
 
 impl Watched {
     /// A model that has just been put into service.
-    pub fn new(settings: config::Model, model: Arc<LoadedModel>, run_max: Duration) -> Self {
-        let keeper = Keeper::new(&model, Instant::now());
-        Self { settings, model, run_max, health: Health::Well, keeper }
+    pub fn new(settings: config::Model, loaded: Loaded, run_max: Duration) -> Self {
+        let keeper = Keeper::new(&loaded.model, Instant::now());
+        Self { settings, loaded, run_max, health: Health::Well, keeper }
+    }
+
+    /// Every name under which it is served.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.settings.names()
+    }
+
+    /// The loaded file, if this is the model of that name.
+    pub fn file_of(&self, name: &str) -> Option<Arc<LoadedModel>> {
+        (self.settings.name == name).then(|| Arc::clone(&self.loaded.model))
     }
 
     /// Whether this is that version.
@@ -37,9 +48,13 @@ impl Watched {
     }
 
     /// Writes down what was learned about it, if there is enough that is new.
+    /// Runs of a pipeline take longer than those of the file alone, and are nothing to start that with.
     pub fn keep(&mut self, runtime: &Runtime) {
+        if self.settings.pipeline.is_some() {
+            return;
+        }
         let learned = runtime.server.surfaces(&self.settings.name, &self.settings.version);
-        self.keeper.keep(&self.model, &learned, &runtime.profile_warnings);
+        self.keeper.keep(&self.loaded.model, &learned, &runtime.profile_warnings);
     }
 
     /// Stops what takes too long, and does what else is due.
@@ -47,13 +62,13 @@ impl Watched {
         if self.keeper.is_due(now) {
             self.keep(runtime);
         }
-        if self.model.stop_overdue(now, self.run_max) > 0 {
+        if self.loaded.model.stop_overdue(now, self.run_max) > 0 {
             self.health = self.health.suspect(now);
         }
         if !self.health.is_due(now) {
             return;
         }
-        let answer = self.model.probe_golden();
+        let answer = self.loaded.model.probe_golden();
         let failures_max = runtime.limits().run_failures_max;
         let (health, verdict) = self.health.probed(answer.is_ok(), Instant::now(), failures_max);
         self.health = health;
@@ -65,7 +80,7 @@ impl Watched {
     }
 
     fn put_back(&mut self, runtime: &Runtime, now: Instant) {
-        if runtime.publish(&self.settings, &self.model).is_err() {
+        if runtime.publish(&self.settings, &self.loaded).is_err() {
             // No lane can be had now: it stays off, and the next probe tries again.
             self.health = Health::failed(now);
         }
@@ -74,7 +89,6 @@ impl Watched {
     fn take_off(&self, runtime: &Runtime, refusal: Refusal) {
         let failed =
             Absence::Failed { label: refusal.reason.entry().label.into(), reason: refusal.text.into_owned().into() };
-        let settings = &self.settings;
-        runtime.server.announce(&settings.name, &settings.version, settings.required, failed);
+        announce(&runtime.server, &self.settings, &failed);
     }
 }

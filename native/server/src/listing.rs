@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use servekit_core::{Model, ModelCounters, ModelKey, Outlook, Policy, Quota, Reason, Refusal, ShardCounters, quoted};
+use servekit_core::{
+    Model, ModelCounters, ModelKey, Outlook, Policy, Quota, Reason, Refusal, ShardCounters, Step, quoted,
+};
 
 use crate::dialect::Letterhead;
 use crate::estimates::Estimates;
@@ -18,7 +20,7 @@ pub struct Served {
     pub version: Box<str>,
     /// What answers.
     pub model: Arc<dyn Model>,
-    /// Who runs its batches.
+    /// Who runs its batches; where requests are prepared it is a runner whatever is said here.
     pub placement: Placement,
     /// Inline: what a batch was tried with. Larger requests go to a runner: nobody knows how long they run, and a shard
     /// must not find out. The largest number there is keeps all of them inline.
@@ -54,6 +56,11 @@ impl Served {
     /// Who runs a request with so many bytes of inputs.
     pub(crate) fn placement_of(&self, input_bytes: u64) -> Placement {
         if input_bytes > self.inline_bytes_max { Placement::Pool } else { self.placement }
+    }
+
+    /// Who runs its batches. Preparing a request may take long, so a shard never does that.
+    pub(crate) fn execution(&self) -> Placement {
+        if self.model.preparer().is_some() { Placement::Pool } else { self.placement }
     }
 
     /// Whether any request may go to a runner.
@@ -106,7 +113,10 @@ pub enum Absence {
 pub(crate) struct Version {
     /// Names it in schedulers and counters; never used again.
     pub key: ModelKey,
+    /// With its placement settled.
     pub served: Served,
+    /// Of the model; empty for most.
+    pub steps: Box<[Step]>,
     /// What its answers begin with.
     pub letterhead: Letterhead,
     /// Bytes that its requests may hold.
@@ -130,7 +140,9 @@ impl Version {
     const BYTES_BLOCK: u64 = 1 << 20;
 
     /// A version that nobody has asked anything yet.
-    pub(crate) fn new(key: ModelKey, served: Served, bytes_max: u64, threads: &[Arc<ShardCounters>]) -> Self {
+    pub(crate) fn new(key: ModelKey, mut served: Served, bytes_max: u64, threads: &[Arc<ShardCounters>]) -> Self {
+        served.placement = served.execution();
+        let steps: Box<[Step]> = served.model.steps().into();
         Self {
             key,
             letterhead: Letterhead::new(served.model.contract(), &served.version),
@@ -142,7 +154,8 @@ impl Version {
             estimates: Estimates::new(threads.len()),
             served_since: Instant::now(),
             shards: AtomicUsize::new(0),
-            counters: threads.iter().map(ModelCounters::new).collect(),
+            counters: threads.iter().map(|shard| ModelCounters::new(shard, &steps)).collect(),
+            steps,
         }
     }
 }

@@ -123,11 +123,13 @@ fn own(served: &Served) -> Value {
             "length_max": ragged.length_max,
         })
     });
+    let steps = served.model.steps().iter().map(|step| json!({"name": step.name, "place": step.place.name()}));
     let told = |key: &str| served.description.get(key).cloned().unwrap_or_default();
     // Why it was not used may name a file, which is the operator's to know.
     let profile = served.description.get("profile").and_then(Value::as_str).and_then(|text| text.split(':').next());
     json!({
         "execution": served.placement.name(),
+        "steps": steps.collect::<Vec<_>>(),
         "device": told("device"),
         "proof": told("proof"),
         "ragged": ragged,

@@ -1,60 +1,28 @@
-//! Queues and lanes of the models that runner threads run.
+//! Queues and lanes of the models that runner threads run, and the preparation of their requests.
+
+mod preparing;
+mod state;
 
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use preparing::Task;
 use servekit_core::{
-    Answers, Batch, Executor, Fault, ModelKey, Next, Outcome, Pending, Queued, Refusal, Refused, Scheduler, execute,
+    Answers, Batch, Executor, Fault, ModelKey, Outcome, Pending, Queued, Refusal, Refused, Scheduler, execute,
 };
+use state::{Lent, Queue, State, Step, Work};
 
-use crate::estimates::ESTIMATE_INTERVAL;
 use crate::listing::Version;
 
 /// What runners pull from. One lock guards it all: it is held for as long as it takes to put requests in or to take a
-/// batch out, by shards once a tick and by runners once a batch; so nothing finer would pay.
+/// batch out, by shards once a tick and by runners once a batch, or once a request that is to be prepared; so nothing finer
+/// would pay.
 pub(crate) struct Pool {
     state: Mutex<State>,
     /// Rung for one runner at a time, and only when one sleeps.
     bell: Condvar,
-}
-
-struct State {
-    scheduler: Scheduler,
-    /// In ascending order of their keys, as the scheduler has them.
-    queues: Vec<Queue>,
-    /// Runners that wait for the bell, and those among them that also look at the clock.
-    sleeping: usize,
-    timed: usize,
-    /// Times the bell was rung and nobody has woken for it yet.
-    rings: usize,
-    is_stopping: bool,
-}
-
-/// What a model has beside its queue.
-struct Queue {
-    version: Arc<Version>,
-    /// Lanes that nobody uses; the one used last is used next, as its buffers are warm. `None` stands for a lane that
-    /// broke: whoever takes it makes another.
-    lanes: Vec<Option<Box<dyn Executor>>>,
-    /// When its estimate was written down last.
-    estimated_at: Option<Instant>,
-    /// Goes once no shard sends to it, it is empty and all its lanes are back.
-    is_closing: bool,
-}
-
-/// A batch's model, and the lane it runs on.
-struct Turn {
-    version: Arc<Version>,
-    lane: Option<Box<dyn Executor>>,
-}
-
-/// What a runner does next.
-enum Step {
-    Run(Turn),
-    /// Nothing can run now; where rows are held back for others, until then.
-    Sleep(Option<Instant>),
 }
 
 impl Pool {
@@ -66,7 +34,7 @@ impl Pool {
         Self { state: Mutex::new(state), bell: Condvar::new() }
     }
 
-    /// Opens a model's queue with all its lanes.
+    /// Opens a model's queue with all its lanes, and a preparer where it has such.
     ///
     /// # Errors
     /// Those of [`Model::executor`](servekit_core::Model::executor).
@@ -74,9 +42,14 @@ impl Pool {
         let served = &version.served;
         let lanes: Result<Vec<_>, Refusal> =
             (0..served.policy.lanes.max(1)).map(|_| served.model.executor().map(Some)).collect();
-        let queue = Queue { version: Arc::clone(version), lanes: lanes?, estimated_at: None, is_closing: false };
+        let (lanes, preparers) = (lanes?, Vec::from_iter(served.model.preparer()));
+        let prepares = !preparers.is_empty();
+        let queue = Queue { version: Arc::clone(version), lanes, preparers, estimated_at: None, is_closing: false };
         let mut state = self.lock();
         state.scheduler.add(version.key, &*served.name, served.policy.clone());
+        if prepares {
+            state.scheduler.prepare(version.key);
+        }
         let place = state.queues.partition_point(|queue| queue.version.key < version.key);
         state.queues.insert(place, queue);
         Ok(())
@@ -148,46 +121,80 @@ impl Pool {
         self.bell.notify_all();
     }
 
-    /// The life of a runner: pulls batches and runs them until the pool stops. It counts as the thread of this number;
-    /// `fault` takes what went wrong.
+    /// The life of a runner: pulls batches and runs them, and prepares requests, until the pool stops. It counts as the
+    /// thread of this number; `fault` takes what went wrong.
     pub(crate) fn run(&self, thread: usize, fault: &dyn Fn(&Fault)) {
         let (mut batch, mut answers) = (Batch::default(), Answers::default());
-        while let Some(Turn { version, lane }) = self.next(&mut batch, &mut answers, thread) {
+        while let Some(work) = self.next(&mut batch, &mut answers, thread) {
             // Expired requests were answered while the batch was formed; they do not wait for its end.
             answers.send();
-            match lane.map_or_else(|| version.served.model.executor(), Ok) {
-                Ok(mut lane) => {
-                    let dispatch = batch.dispatch;
-                    let contract = version.served.model.contract();
-                    let report = execute(&mut *lane, contract, &mut batch, &Instant::now, &mut answers);
-                    version.counters[thread].ran(dispatch, &report);
-                    report.fault.iter().for_each(fault);
+            match work {
+                Work::Run(lent) => self.run_batch(lent, &mut batch, &mut answers, (thread, fault)),
+                Work::Prepare(mut task) => {
+                    task.run(thread, fault);
+                    self.take_prepared(task, &mut answers);
                     answers.send();
-                    let lane = (report.outcome != Outcome::Lost).then_some(lane);
-                    self.give_back(&version, lane, |scheduler| scheduler.ran(version.key, &report, report.ended_at));
-                }
-                Err(refusal) => {
-                    batch.items.drain(..).for_each(|item| item.answer(Err(refusal.clone()), &mut answers));
-                    answers.send();
-                    let run = batch.run;
-                    self.give_back(&version, None, |scheduler| scheduler.abandon(version.key, run, Instant::now()));
                 }
             }
         }
     }
 
-    /// Waits for a batch; `None` when the pool stops.
-    fn next(&self, batch: &mut Batch, answers: &mut Answers, thread: usize) -> Option<Turn> {
+    /// Runs a batch on a lane, or on a new one where that is missing.
+    fn run_batch(
+        &self,
+        lent: Lent,
+        batch: &mut Batch,
+        answers: &mut Answers,
+        (thread, fault): (usize, &dyn Fn(&Fault)),
+    ) {
+        let Lent { version, lane } = lent;
+        match lane.map_or_else(|| version.served.model.executor(), Ok) {
+            Ok(mut lane) => {
+                let dispatch = batch.dispatch;
+                let contract = version.served.model.run_contract();
+                let report = execute(&mut *lane, contract, batch, &Instant::now, answers);
+                version.counters[thread].ran(dispatch, &report);
+                report.fault.iter().for_each(fault);
+                answers.send();
+                let lane = (report.outcome != Outcome::Lost).then_some(lane);
+                self.give_back(&version, lane, |scheduler| scheduler.ran(version.key, &report, report.ended_at));
+            }
+            Err(refusal) => {
+                batch.items.drain(..).for_each(|item| item.answer(Err(refusal.clone()), answers));
+                answers.send();
+                let run = batch.run;
+                self.give_back(&version, None, |scheduler| scheduler.abandon(version.key, run, Instant::now()));
+            }
+        }
+    }
+
+    /// Queues a request that was prepared; one that is refused is answered.
+    fn take_prepared(&self, task: Task, answers: &mut Answers) {
+        let (key, now) = (task.key(), Instant::now());
+        let mut state = self.lock();
+        let refused = state.prepared(task, now);
+        state.publish(key, now);
+        if let Some(place) = state.place(key) {
+            state.bury(place);
+        }
+        drop(state);
+        if let Err(refused) = refused {
+            answers.push(refused.pending.caller, Err(refused.refusal));
+        }
+    }
+
+    /// Waits for a batch, or for a request to prepare; `None` when the pool stops.
+    fn next(&self, batch: &mut Batch, answers: &mut Answers, thread: usize) -> Option<Work> {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
             let step = state.step(now, batch, answers);
             state.count_given_up(thread);
             let until = match step {
-                Step::Run(turn) => {
-                    // One ring per batch: whoever takes one wakes the next runner where there is more to take.
+                Step::Work(work) => {
+                    // One ring per batch or request: whoever takes one wakes the next runner where there is more to take.
                     self.ring(state, now);
-                    return Some(turn);
+                    return Some(work);
                 }
                 Step::Sleep(until) => until,
             };
@@ -250,77 +257,6 @@ impl Pool {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn place(&self, key: ModelKey) -> Option<usize> {
-        self.queues.binary_search_by_key(&key, |queue| queue.version.key).ok()
-    }
-
-    fn offer(&mut self, key: ModelKey, pending: Box<Pending>, now: Instant) -> Result<(), Box<Refused>> {
-        if self.is_stopping {
-            return Err(Box::new(Refused { pending, refusal: crate::refusals::draining() }));
-        }
-        self.scheduler.offer(key, pending, now)
-    }
-
-    /// Drops a queue that is closing and has nothing more to do.
-    fn bury(&mut self, place: usize) {
-        let Queue { version, is_closing, .. } = &self.queues[place];
-        let (key, is_left) = (version.key, version.shards.load(Ordering::Relaxed) == 0);
-        if *is_closing && is_left && self.scheduler.is_idle(key) {
-            self.queues.remove(place);
-            self.scheduler.close(key, &Refusal::unloaded(), &mut Answers::default());
-        }
-    }
-
-    /// Takes the batch that is next, with a lane for it.
-    fn step(&mut self, now: Instant, batch: &mut Batch, answers: &mut Answers) -> Step {
-        let next = self.scheduler.next(now, batch, answers);
-        if next == Next::Run
-            && let Some(place) = self.place(batch.key)
-        {
-            self.publish(batch.key, now);
-            let Queue { version, lanes, .. } = &mut self.queues[place];
-            return Step::Run(Turn { version: Arc::clone(version), lane: lanes.pop().flatten() });
-        }
-        // What waited may have been dropped.
-        self.queues.iter().for_each(|queue| self.count(queue.version.key));
-        Step::Sleep(if let Next::WaitUntil(until) = next { Some(until) } else { None })
-    }
-
-    /// Tells shards what a newcomer must expect of this model.
-    fn publish(&mut self, key: ModelKey, now: Instant) {
-        let (Some(place), Some(batcher)) = (self.place(key), self.scheduler.batcher_mut(key)) else { return };
-        let version = &self.queues[place].version;
-        version.queued.store(batcher.queued().requests, Ordering::Relaxed);
-        batcher.publish(&version.outlook, now);
-    }
-
-    /// Writes down what this model's queue reckons with, now and then.
-    fn estimate(&mut self, key: ModelKey, now: Instant) {
-        let (Some(place), Some(batcher)) = (self.place(key), self.scheduler.batcher(key)) else { return };
-        let Queue { version, estimated_at, .. } = &mut self.queues[place];
-        if estimated_at.is_none_or(|at| now.saturating_duration_since(at) >= ESTIMATE_INTERVAL) {
-            *estimated_at = Some(now);
-            version.estimates.note_pool(batcher.estimate());
-        }
-    }
-
-    /// Counts what queues gave up, and what mixing lengths has cost.
-    fn count_given_up(&mut self, thread: usize) {
-        for Queue { version, .. } in &self.queues {
-            if let Some(batcher) = self.scheduler.batcher_mut(version.key) {
-                version.counters[thread].gave(batcher);
-            }
-        }
-    }
-
-    fn count(&self, key: ModelKey) {
-        if let (Some(place), Some(batcher)) = (self.place(key), self.scheduler.batcher(key)) {
-            self.queues[place].version.queued.store(batcher.queued().requests, Ordering::Relaxed);
-        }
     }
 }
 

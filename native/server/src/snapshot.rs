@@ -88,7 +88,7 @@ fn model(shared: &Shared, listing: &Listing, entry: &Entry) -> Value {
     model.insert("reason".into(), json!(reason));
     model.insert("label".into(), json!(label));
     if let State::Served(version) = &entry.state {
-        put_served(&version.served, &listing.served_versions(&entry.name), &mut model);
+        put_served(&version.served, version.served.placement, &listing.served_versions(&entry.name), &mut model);
         put_counted(shared, version, &mut model);
     }
     Value::Object(model)
@@ -103,11 +103,11 @@ pub fn describe(served: &Served) -> Result<Value, Refusal> {
     let mut model = Map::new();
     model.insert("name".into(), json!(served.name));
     model.insert("version".into(), json!(served.version));
-    put_served(served, &[&served.version], &mut model);
+    put_served(served, served.execution(), &[&served.version], &mut model);
     Ok(Value::Object(model))
 }
 
-fn put_served(served: &Served, versions: &[&str], model: &mut Map<String, Value>) {
+fn put_served(served: &Served, execution: Placement, versions: &[&str], model: &mut Map<String, Value>) {
     model.extend(served.description.clone());
     let mut contract = Vec::new();
     with_facts(served, versions, |facts| facts.print(&mut contract));
@@ -116,7 +116,7 @@ fn put_served(served: &Served, versions: &[&str], model: &mut Map<String, Value>
         contract.entry("properties").or_insert_with(|| json!({}));
     }
     model.insert("contract".into(), contract);
-    model.insert("execution".into(), json!(served.placement.name()));
+    model.insert("execution".into(), json!(execution.name()));
     model.insert("batch_rows_max".into(), json!(served.policy.rows_max));
     model.insert("lanes".into(), json!(served.policy.lanes));
     model.insert("mode".into(), json!(served.policy.mode));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use servekit_core::Timing;
+use smallvec::SmallVec;
 
 use crate::config::ServerTiming;
 
@@ -44,28 +45,28 @@ impl Told {
     }
 }
 
-/// A timing in the words of the field; nothing is allocated.
+/// A timing in the words of the field; nothing is allocated where a model has no steps.
 pub(crate) struct TimingText {
-    bytes: [u8; Self::BYTES_MAX],
-    length: usize,
+    bytes: SmallVec<[u8; Self::BYTES_USUAL]>,
 }
 
 impl TimingText {
     /// Six numbers of at most 17 + 4 digits, a count of 10, and the words around them.
-    const BYTES_MAX: usize = 256;
+    const BYTES_USUAL: usize = 256;
 
     /// `queue;dur=1.234, batch;desc="rows=12 reason=idle", input;dur=0.003, run;dur=2.100, output;dur=0.002, total;dur=3.4`,
-    /// in milliseconds; `total` is what has passed since the request's head was read.
-    pub(crate) fn new(timing: &Timing, total: Duration) -> Self {
-        let mut text = Self { bytes: [0; Self::BYTES_MAX], length: 0 };
+    /// in milliseconds; `total` is what has passed since the request's head was read. The model's own steps, by name, stand
+    /// in front of it.
+    pub(crate) fn new<'s>(timing: &Timing, steps: impl Iterator<Item = (&'s str, Duration)>, total: Duration) -> Self {
+        let mut text = Self { bytes: SmallVec::new() };
         text.step("queue", timing.queue);
         text.push(b", batch;desc=\"rows=");
         text.push(itoa::Buffer::new().format(timing.batch_rows).as_bytes());
         text.push(b" reason=");
         text.push(timing.dispatch.label().as_bytes());
         text.push(b"\"");
-        let steps = [("input", timing.input), ("run", timing.run), ("output", timing.output), ("total", total)];
-        for (name, duration) in steps {
+        let always = [("input", timing.input), ("run", timing.run), ("output", timing.output)];
+        for (name, duration) in always.into_iter().chain(steps).chain([("total", total)]) {
             text.push(b", ");
             text.step(name, duration);
         }
@@ -74,13 +75,14 @@ impl TimingText {
 
     /// The value of the field.
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
+        &self.bytes
     }
 
     /// Milliseconds with three digits behind the point.
     fn step(&mut self, name: &str, duration: Duration) {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        self.push(name.as_bytes());
+        // The name of a model's step may be any text, that of a field's entry a token.
+        self.bytes.extend(name.bytes().map(|byte| if is_token(byte) { byte } else { b'_' }));
         self.push(b";dur=");
         self.push(itoa::Buffer::new().format(micros / 1_000).as_bytes());
         let digit = |unit: u64| b'0' + (micros / unit % 10) as u8;
@@ -88,11 +90,13 @@ impl TimingText {
     }
 
     fn push(&mut self, bytes: &[u8]) {
-        if let Some(free) = self.bytes.get_mut(self.length..self.length + bytes.len()) {
-            free.copy_from_slice(bytes);
-            self.length += bytes.len();
-        }
+        self.bytes.extend_from_slice(bytes);
     }
+}
+
+/// Whether a token of HTTP may hold this byte.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]
@@ -105,7 +109,7 @@ mod tests {
     fn a_timing_is_told_in_milliseconds() {
         let [queue, input, run, output] = [1_234_567, 3_000, 2_100_499, 999].map(Duration::from_nanos);
         let timing = Timing { queue, input, run, output, batch_rows: 12, dispatch: Dispatch::Idle };
-        let text = TimingText::new(&timing, Duration::from_micros(3_400));
+        let text = TimingText::new(&timing, [].into_iter(), Duration::from_micros(3_400));
         let expected = r#"queue;dur=1.234, batch;desc="rows=12 reason=idle", input;dur=0.003, run;dur=2.100, output;dur=0.000, total;dur=3.400"#;
         assert_eq!(String::from_utf8_lossy(text.as_bytes()), expected);
     }
@@ -121,8 +125,19 @@ mod tests {
             batch_rows: u32::MAX,
             dispatch: Dispatch::Window,
         };
-        let text = TimingText::new(&timing, longest);
+        let text = TimingText::new(&timing, [].into_iter(), longest);
         assert!(text.as_bytes().ends_with(b", total;dur=18446744073709551.615"));
+        assert!(!text.bytes.spilled());
+    }
+
+    #[test]
+    fn steps_are_told_by_names_that_are_tokens() {
+        let steps = [("decode, \"wide\"", 1_500), ("größe", 20)];
+        let steps = steps.map(|(name, micros)| (name, Duration::from_micros(micros)));
+        let text = TimingText::new(&Timing::default(), steps.into_iter(), Duration::ZERO);
+        let text = String::from_utf8_lossy(text.as_bytes());
+        let expected = "output;dur=0.000, decode___wide_;dur=1.500, gr____e;dur=0.020, total;dur=0.000";
+        assert!(text.ends_with(expected), "{text}");
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub(crate) fn why(shared: &Shared, version: &Version) -> Value {
         served: version.served_since.elapsed(),
         lanes,
         rows_max: served.policy.rows_max,
-        alone: match &served.model.contract().batching {
+        alone: match &served.model.run_contract().batching {
             Batching::Rows => None,
             Batching::Alone(why) => Some(why),
         },

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use servekit_core::{
     Answer, Answers, Axis, Batch, Batching, Caller, Contract, Datatype, Executor, Inputs, Item, Mailbox, Mode,
-    ModelKey, Next, Outputs, Pending, Ragged, Report, Rules, RunFailure, RunOutputs, Scheduler, Shape, Surface, Tensor,
+    ModelKey, Next, Pending, Ragged, Report, Rules, RunFailure, RunOutputs, Scheduler, Shape, Surface, Tensor,
     TensorSpec, execute,
 };
 
@@ -126,6 +126,7 @@ impl Slackline {
             deadline: self.instant(deadline_ns),
             priority,
             alone: false,
+            prepared: None,
         }
     }
 
@@ -205,7 +206,7 @@ impl Executor for Lane<'_, '_> {
         let ended_ns = self.world.run(self.model, items.iter().map(length), now_ns);
         self.clock_ns.store(ended_ns, Ordering::Relaxed);
         let run = Duration::from_nanos(ended_ns - now_ns);
-        Ok(RunOutputs { outputs: Outputs::new(), input: Duration::ZERO, run, output: Duration::ZERO })
+        Ok(RunOutputs { run, ..RunOutputs::default() })
     }
 }
 
@@ -222,7 +223,8 @@ fn contract(model: &Model) -> Contract {
     let ragged = || Ragged { inputs: [Some(1)].into(), outputs: [].into(), length_max: LENGTH_MAX, masks: [].into() };
     let axes: Box<[Axis]> =
         if has_lengths { [symbol("batch"), symbol("length")].into() } else { [symbol("batch")].into() };
-    let input = TensorSpec { name: "x".into(), datatype: Datatype::Fp32, axes, optional: false, labels: None };
+    let input =
+        TensorSpec { name: "x".into(), datatype: Datatype::Fp32, axes, optional: false, labels: None, base64: false };
     Contract {
         model: model.name.as_str().into(),
         inputs: [input].into(),

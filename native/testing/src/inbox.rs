@@ -49,7 +49,16 @@ impl Inbox {
         let first = inputs.first().and_then(Option::as_ref).and_then(|tensor| tensor.shape.first());
         let rows = first.map_or(1, |&rows| u32::try_from(rows).expect("a test's rows fit 32 bits"));
         let deadline = now + Duration::from_secs(30);
-        Pending { caller: self.caller(), inputs, rows, arrived_at: now, deadline, priority: 0, alone: false }
+        Pending {
+            caller: self.caller(),
+            inputs,
+            rows,
+            arrived_at: now,
+            deadline,
+            priority: 0,
+            alone: false,
+            prepared: None,
+        }
     }
 
     /// The caller of this request leaves.

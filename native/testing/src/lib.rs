@@ -7,6 +7,7 @@ mod clock;
 mod dice;
 mod inbox;
 mod model;
+mod preparer;
 mod tensors;
 
 pub use bounds::limits;
@@ -14,4 +15,5 @@ pub use clock::Clock;
 pub use dice::Dice;
 pub use inbox::Inbox;
 pub use model::{FakeModel, Recorded};
+pub use preparer::Preparing;
 pub use tensors::{byte_strings, contract_alone, contract_of_rows, fp32, fp32_values, tensor};

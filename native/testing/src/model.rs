@@ -4,9 +4,12 @@ use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use servekit_core::{Contract, Executor, Item, Model, Outputs, Refusal, RunFailure, RunOutputs, Tensor};
+use servekit_core::{
+    Contract, Executor, Item, Model, Outputs, Preparer, Refusal, RowFault, RunFailure, RunOutputs, Step, Tensor,
+};
 
-use crate::{Clock, fp32_values};
+use crate::preparer::{BATCH_STEPS, steps};
+use crate::{Clock, Preparing, fp32_values};
 
 /// What one run was given.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +28,8 @@ pub struct Recorded {
 #[derive(Clone, Debug)]
 pub struct FakeModel {
     contract: Arc<Contract>,
+    preparing: Option<Preparing>,
+    steps: Arc<[Step]>,
     state: Arc<(Mutex<State>, Condvar)>,
 }
 
@@ -35,6 +40,8 @@ struct State {
     rejected: HashSet<u32>,
     /// Bits of values whose rows make the engine panic.
     panicking: HashSet<u32>,
+    /// Bits of values whose rows are refused by a step, each by itself.
+    refused: HashSet<u32>,
     rows_max: Option<u32>,
     is_lost: bool,
     is_misshapen: bool,
@@ -47,7 +54,20 @@ impl FakeModel {
     /// A model with this contract.
     #[must_use]
     pub fn new(contract: Contract) -> Self {
-        Self { contract: Arc::new(contract), state: Arc::default() }
+        Self { contract: Arc::new(contract), preparing: None, steps: Arc::default(), state: Arc::default() }
+    }
+
+    /// A model with this contract that prepares its requests, and has steps.
+    #[must_use]
+    pub fn preparing(contract: Contract) -> (Self, Preparing) {
+        let preparing = Preparing::default();
+        let model = Self { preparing: Some(preparing.clone()), steps: steps(), ..Self::new(contract) };
+        (model, preparing)
+    }
+
+    /// Rows that begin with this value are refused by a step of the run; the others of their batch are not.
+    pub fn refuse_row(&self, value: f32) {
+        self.state().refused.insert(value.to_bits());
     }
 
     /// Runs with a row that begins with this value are rejected.
@@ -119,6 +139,14 @@ impl Model for FakeModel {
         &self.contract
     }
 
+    fn preparer(&self) -> Option<Box<dyn Preparer>> {
+        self.preparing.as_ref().map(Preparing::preparer)
+    }
+
+    fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
     fn executor(&self) -> Result<Box<dyn Executor>, Refusal> {
         Ok(self.lane())
     }
@@ -159,6 +187,7 @@ impl Executor for FakeExecutor {
             meets(&state.rejected).then(|| RunFailure::Rejected(String::from("Gather: index 99 found.")))
         };
         let worked = failure.is_none() && !panics;
+        let refused = faults(&values, &state.refused);
         state.recorded.push(Recorded { rows, items: items.len(), values, worked });
         let (is_misshapen, run) = (state.is_misshapen, state.time.as_ref().map_or(Duration::ZERO, |(_, each)| *each));
         drop(state);
@@ -170,8 +199,15 @@ impl Executor for FakeExecutor {
             return Err(failure);
         }
         let outputs = if is_misshapen { outputs.iter().map(with_one_row_more).collect() } else { outputs };
-        Ok(RunOutputs { outputs, input: Duration::ZERO, run, output: Duration::ZERO })
+        let steps = if self.model.steps.is_empty() { Vec::new() } else { BATCH_STEPS.to_vec() };
+        Ok(RunOutputs { outputs, run, refused, steps, ..RunOutputs::default() })
     }
+}
+
+/// Those of the rows that begin with one of these values.
+fn faults(values: &[f32], refused: &HashSet<u32>) -> Vec<RowFault> {
+    let rows = (0..).zip(values).filter(|(_, value)| refused.contains(&value.to_bits()));
+    rows.map(|(row, value)| RowFault { row, text: format!("step 'check': {value:?} found").into() }).collect()
 }
 
 /// Each input of all items, one after the other.

@@ -54,6 +54,7 @@ fn contract(rows: &Axis, width: i64, batching: Batching) -> Contract {
         axes: [rows.clone(), Axis::Fixed(width)].into(),
         optional: false,
         labels: None,
+        base64: false,
     };
     Contract { model: "fake".into(), inputs: [spec("x")].into(), outputs: [spec("y")].into(), batching, ragged: None }
 }

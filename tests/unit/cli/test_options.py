@@ -11,6 +11,7 @@ LIMITS = """connections_max request_body_bytes_max response_body_bytes_max reque
 in_flight_bytes_max model_in_flight_bytes_max queue_requests_max model_queue_requests_max latency_target_ms
 queue_wait_ms_max deadline_ms_max batch_rows_max batch_bytes_max drain_delay_ms drain_ms_max"""
 FLAGS = """--host --http-port --grpc-port --port --uds --management-host --management-port --device --shards --runners
+--allow-code
 --mode --trust-batching --server-timing --log-format --log-level"""
 VALUES = {
     "host": "10.0.0.1",

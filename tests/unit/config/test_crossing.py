@@ -66,8 +66,17 @@ def test_a_model_crosses_with_its_settings():
             "samples": [],
             "links": True,
             "required": False,
+            "pipeline": None,
+            "failed": None,
         }
     ]
+
+
+def test_a_pipeline_crosses_as_the_process_that_serves_writes_it():
+    written = json.loads(crossed())
+    written["models"][0] |= {"pipeline": {"plan": "{}", "folder": "/models", "raw": True, "models": ["other"]}}
+    written["models"][0] |= {"failed": "no such stage"}
+    assert json.loads(_native.round_trip(json.dumps(written))) == written
 
 
 def test_batching_crosses_with_the_folder_it_means(monkeypatch, tmp_path):

@@ -178,3 +178,68 @@ def test_more_models_than_allowed_are_refused(tree):
     root = tree("a.onnx", "b.onnx", "c.onnx")
     with pytest.raises(RepositoryError, match="3 models found, at most 2 are allowed"):
         resolve(Config(limits={"models_max": 2}), [root])
+
+
+# Pipelines -----------------------------------------------------------------------------------------------------------
+
+
+def written(*paths, **settings):
+    """Of each model with a pipeline: where its folder is, and what was written."""
+    repository = resolve(Config(**settings), list(paths))
+    return {
+        model.name: (model.pipeline.folder, model.pipeline.table or model.pipeline.text)
+        for model in repository.models
+        if model.pipeline is not None
+    }
+
+
+def test_a_model_without_a_file_of_its_pipeline_has_none(tree):
+    assert written(tree("m/model.onnx")) == {}
+
+
+@pytest.mark.parametrize("beside", ["m/model.yaml", "m/3/model.yaml"])
+def test_a_pipeline_lies_beside_the_model_or_its_versions(tree, beside):
+    root = tree("m/3/model.onnx", beside)
+    (root / beside).write_text("raw: true")
+    assert written(root) == {"m": (str((root / beside).parent), "raw: true")}
+
+
+def test_the_pipeline_of_a_version_goes_before_that_of_the_model(tree):
+    root = tree("m/3/model.onnx", "m/model.yaml", "m/3/model.yaml")
+    (root / "m/3/model.yaml").write_text("raw: true")
+    assert written(root / "m") == {"m": (str(root / "m" / "3"), "raw: true")}
+
+
+def test_the_keys_of_the_configuration_win_as_a_whole(tree):
+    root = tree("m/model.onnx", "m/model.yaml")
+    (root / "m/model.yaml").write_text("after: [{use: scores.softmax}]")
+    assert written(root, models=[{"name": "m", "raw": True}]) == {"m": (str(root / "m"), {"raw": True})}
+
+
+def test_a_pipeline_beside_several_files_belongs_to_none_of_them(tree):
+    root = tree("a.onnx", "b.onnx", "model.yaml")
+    repository = resolve(Config(), [root])
+    assert [model.pipeline for model in repository.models] == [None, None]
+    assert "model.yaml is passed over: it belongs to a model.onnx, found a.onnx" in repository.warnings[0]
+
+
+def test_a_pipeline_that_is_a_link_out_of_the_folder_needs_the_operators_word(tree, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "model.yaml"
+    elsewhere.write_text("raw: true")
+    root = tree("m/model.onnx")
+    (root / "m/model.yaml").symlink_to(elsewhere)
+    with pytest.raises(RepositoryError, match="leads out of"):
+        resolve(Config(), [root])
+    assert written(root, models=[{"name": "m", "links": True}]) == {"m": (str(root / "m"), "raw: true")}
+
+
+def test_what_is_no_text_reaches_the_one_who_reads_it(tree):
+    root = tree("m/model.onnx", "m/model.yaml")
+    (root / "m/model.yaml").write_bytes(b"raw: \xff")
+    assert written(root)["m"][1].encode(errors="surrogateescape") == b"raw: \xff"
+
+
+def test_a_pipeline_may_be_written_in_python(tree):
+    root = tree("m/model.onnx", "m/pipeline.py")
+    (model,) = resolve(Config(), [root]).models
+    assert (model.pipeline.folder, model.pipeline.is_code, model.pipeline.text) == (str(root / "m"), True, "")

@@ -32,7 +32,7 @@ ARROWS = {
     "loadgen": {"wire"},
     "engine": {"stages", "core"},
     "server": {"core", "wire"},
-    "python": {"server", "engine", "simulate", "loadgen"},
+    "python": {"server", "engine", "stages", "simulate", "loadgen"},
 }
 MAY_NOT_KNOW = {
     "core": {"mio", "ort", "pyo3", "tokio", "httparse"},

@@ -57,7 +57,7 @@ impl Batcher {
     }
 
     /// What a newcomer of these rows is told who would be answered too late, if it would be.
-    fn lateness(&self, tier: usize, rows: u32, latency: &Latency, time: Patience) -> Option<Refusal> {
+    pub(super) fn lateness(&self, tier: usize, rows: u32, latency: &Latency, time: Patience) -> Option<Refusal> {
         let Patience { since: now, deadline } = time;
         let wait = self.forecast(tier, rows, latency, now) + self.policy.egress;
         let is_late = now + wait > deadline;
@@ -105,10 +105,10 @@ impl Batcher {
             return Err(Patience { since: pending.arrived_at, deadline: pending.deadline }.refusal(now));
         }
         let requests_max = self.policy.requests_max;
-        if self.backlog.queued().requests >= requests_max && self.left_requests > 0 {
+        if self.queued().requests >= requests_max && self.left_requests > 0 {
             self.sweep(now);
         }
-        if self.backlog.queued().requests >= requests_max { Err(self.full(now)) } else { Ok(()) }
+        if self.queued().requests >= requests_max { Err(self.full(now)) } else { Ok(()) }
     }
 
     /// Refuses what could not be answered in time, as far as can be told.
@@ -210,7 +210,7 @@ impl Batcher {
 
     /// Answers a request that is given up. Of the times, the first is now, the second how long its run would have taken,
     /// the last when to come back.
-    fn shed(&mut self, shed: Shed, item: Item, times: (Instant, Duration, Duration), answers: &mut Answers) {
+    pub(super) fn shed(&mut self, shed: Shed, item: Item, times: (Instant, Duration, Duration), answers: &mut Answers) {
         let (now, run, retry_after) = times;
         if !item.is_waiting() {
             return self.shedding.left(&item, now);
@@ -225,8 +225,8 @@ impl Batcher {
     }
 
     /// Whether a newcomer may be refused on an estimate: never while it could run at once.
-    fn is_predicting(&self) -> bool {
-        self.is_estimating() && !self.could_run_at_once()
+    pub(super) fn is_predicting(&self) -> bool {
+        self.is_estimating() && !(self.could_run_at_once() && self.is_preparing_nothing())
     }
 
     /// Whether a lane is free and nothing waits for it.
@@ -239,9 +239,10 @@ impl Batcher {
         if !self.is_failing_fast() {
             let run = self.run_time(latency, rows);
             let remaining = self.lanes.remaining(self.policy.lanes, now);
+            let run = run + self.preparation_time(rows);
             return if remaining.is_zero() { run } else { remaining.mul_f64(REMAINING) + run };
         }
-        let waiting = self.backlog.before(tier, self.policy.batched);
+        let waiting = self.waiting(tier);
         // While all could be served, nobody is given up for those who come later: the batch is no larger than its first
         // allows, nor than the target does.
         let is_overloaded = self.is_overloaded(tier);
@@ -257,7 +258,17 @@ impl Batcher {
         // The batch that it will really ride in.
         let riding = rows.saturating_add(beside).saturating_add(joining as u32).min(rows_max).min(self.familiar());
         let run = if rows > rows_max { self.run_time(latency, rows) } else { latency.expected(riding) };
-        ahead + run.mul_f64(1.0 + CAUTION * latency.spread())
+        self.preparation_wait(rows) + ahead + run.mul_f64(1.0 + CAUTION * latency.spread())
+    }
+
+    /// Rows, or requests, that go before a newcomer of this class, those that are being prepared among them.
+    fn waiting(&self, tier: usize) -> usize {
+        let waiting = self.backlog.before(tier, self.policy.batched);
+        match &self.preparation {
+            None => waiting,
+            Some(preparation) if self.policy.batched => waiting + preparation.queued().rows,
+            Some(preparation) => waiting + preparation.queued().requests,
+        }
     }
 
     /// Rows, or requests, that wait before a newcomer and will be given up when the next batch forms. They keep nobody
@@ -296,14 +307,14 @@ impl Batcher {
     }
 
     /// How long until what waits has run, and a full batch besides.
-    fn drain(&self, tier: usize, latency: &Latency, now: Instant) -> Duration {
+    pub(super) fn drain(&self, tier: usize, latency: &Latency, now: Instant) -> Duration {
         let rows_max = self.weight_max();
-        let waiting = self.backlog.before(tier, self.policy.batched);
-        self.ahead(waiting, rows_max, latency, now) + latency.expected(rows_max)
+        let ahead = self.ahead(self.waiting(tier), rows_max, latency, now);
+        self.preparation_wait(0) + ahead + latency.expected(rows_max)
     }
 
     /// How long a request of these rows runs by itself, in parts where it is larger than a batch.
-    fn run_time(&self, latency: &Latency, rows: u32) -> Duration {
+    pub(super) fn run_time(&self, latency: &Latency, rows: u32) -> Duration {
         let rows_max = self.weight_max();
         if !self.policy.batched {
             return latency.expected(1);
@@ -324,7 +335,7 @@ impl Batcher {
         let text = format!(
             "queue of '{}' holds {} of {} requests: Exceeds maximum queue size; retry in {} ms",
             self.model,
-            self.backlog.queued().requests,
+            self.queued().requests,
             self.policy.requests_max,
             wait.as_millis()
         );

@@ -13,6 +13,14 @@ pub struct Queued {
     pub bytes: usize,
 }
 
+impl std::ops::Add for Queued {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { requests: self.requests + other.requests, rows: self.rows + other.rows, bytes: self.bytes + other.bytes }
+    }
+}
+
 /// Sums over the queues of a model, so that no decision adds them up.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {

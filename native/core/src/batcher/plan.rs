@@ -109,7 +109,8 @@ impl Batcher {
     pub(super) fn capacity(&self) -> f64 {
         let latency = self.classes.whole();
         let knee = self.knee(latency);
-        f64::from(self.policy.lanes) * f64::from(knee) / latency.expected(knee).as_secs_f64()
+        let rows_per_s = f64::from(self.policy.lanes) * f64::from(knee) / latency.expected(knee).as_secs_f64();
+        self.preparation.as_ref().map_or(rows_per_s, |preparation| preparation.bound(rows_per_s, &self.policy))
     }
 
     /// The batch of the best rate that the target allows.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::AnatomySnapshot;
+use crate::Step;
 
 /// Durations by bound.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -53,6 +54,23 @@ pub struct PaddingSnapshot {
     pub padded: u64,
 }
 
+/// How long one step of a model took.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepSnapshot {
+    /// What operators know it by.
+    pub name: Box<str>,
+    /// `row`, `batch` or `model`.
+    pub place: &'static str,
+    /// One observation per request where it runs on rows, else one per batch.
+    pub seconds: Distribution,
+}
+
+impl StepSnapshot {
+    pub(super) fn of(step: &Step, seconds: Distribution) -> Self {
+        Self { name: step.name.clone(), place: step.place.name(), seconds }
+    }
+}
+
 /// Counters of one model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[allow(missing_docs)] // The guide's table of metrics explains each.
@@ -70,6 +88,7 @@ pub struct ModelSnapshot {
     pub shed: BTreeMap<&'static str, u64>,
     pub anatomy: Vec<AnatomySnapshot>,
     pub dispatch: BTreeMap<&'static str, u64>,
+    pub steps: Vec<StepSnapshot>,
     pub in_flight_requests: u64,
     pub queue_rows: u64,
     pub queue_requests: u64,
@@ -108,6 +127,12 @@ impl ModelSnapshot {
             }
         }
         add_map(&mut self.dispatch, &other.dispatch);
+        for (place, theirs) in other.steps.iter().enumerate() {
+            match self.steps.get_mut(place) {
+                Some(ours) => add_distribution(&mut ours.seconds, &theirs.seconds),
+                None => self.steps.push(theirs.clone()),
+            }
+        }
         self.in_flight_requests = self.in_flight_requests.wrapping_add(other.in_flight_requests);
         self.queue_rows += other.queue_rows;
         self.queue_requests += other.queue_requests;

@@ -8,7 +8,7 @@ use crate::{RunId, Timing};
 
 fn threads() -> (Arc<ShardCounters>, Arc<ModelCounters>) {
     let shard = ShardCounters::new();
-    let model = ModelCounters::new(&shard);
+    let model = ModelCounters::new(&shard, &[]);
     (shard, model)
 }
 
@@ -95,6 +95,27 @@ fn parts_that_ran_at_once_leave_no_rest() {
 }
 
 #[test]
+fn steps_are_counted_per_request_and_per_batch() {
+    let shard = ShardCounters::new();
+    let step = |name: &str, place| Step { name: name.into(), place };
+    let steps = [step("decode", StepPlace::Row), step("scale", StepPlace::Batch), step("model", StepPlace::Model)];
+    let [one, other] = [(), ()].map(|()| ModelCounters::new(&shard, &steps));
+    one.prepared(&[Duration::from_micros(30)]);
+    one.prepared(&[]);
+    let mut report = report(&[(2, 2)]);
+    report.steps = [40, 2_000].map(Duration::from_micros).into();
+    other.ran(Dispatch::Idle, &report);
+    other.prepared(&[Duration::from_micros(30)]);
+    let mut snapshot = one.snapshot();
+    snapshot.merge(&other.snapshot());
+    let counted = |step: &StepSnapshot| (step.name.to_string(), step.place, step.seconds.counts.iter().sum::<u64>());
+    let expected = [("decode", "row", 2), ("scale", "batch", 1), ("model", "model", 1)];
+    let expected = expected.map(|(name, place, count)| (String::from(name), place, count));
+    assert_eq!(snapshot.steps.iter().map(counted).collect::<Vec<_>>(), expected);
+    assert!((snapshot.steps[0].seconds.sum_s - 60e-6).abs() < 1e-12);
+}
+
+#[test]
 fn what_is_given_up_and_what_is_added_is_counted() {
     let (_, model) = threads();
     model.shed(&ShedCounts::default());
@@ -140,7 +161,7 @@ fn report(runs: &[(u32, u32)]) -> Report {
     let mut report = Report::started(RunId::default(), Instant::now());
     for &(rows, requests) in runs {
         let [input, run, output] = [1, 100, 2].map(Duration::from_micros);
-        report.runs.push(crate::Run { rows, requests, run, input, output });
+        report.runs.push(crate::Run { rows, requests, rows_refused: 0, run, input, output });
     }
     report
 }
@@ -210,6 +231,7 @@ fn snapshots_are_written_with_the_names_that_readers_know() {
         "run",
         "runs",
         "shed",
+        "steps",
     ];
     assert_eq!(keys(&model), expected);
     assert_eq!(keys(&model["requests"][0]), ["counts", "outcome", "sum_s", "transport"]);

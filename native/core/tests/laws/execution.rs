@@ -43,6 +43,49 @@ fn a_rejected_row_is_told_what_the_model_said() {
 }
 
 #[test]
+fn a_row_that_a_step_refuses_takes_its_own_request_along_and_nobody_else() {
+    let mut bench = Bench::new(contract_of_rows(1));
+    bench.model.refuse_row(17.0);
+    bench.model.refuse_row(40.0);
+    let tickets = offer_each(&mut bench, 64);
+    let [report] = <[Report; 1]>::try_from(bench.run_all()).expect("one batch");
+    assert_eq!((report.runs.len(), report.requests(), report.rows(), report.outcome), (1, 62, 62, Outcome::Refused));
+    assert_alone(&mut bench, &tickets, &[17, 40], Reason::RowRejected);
+}
+
+#[test]
+fn a_refused_row_is_named_by_its_place_in_its_request() {
+    let mut bench = Bench::new(contract_of_rows(1));
+    bench.model.refuse_row(9.0);
+    let single = bench.offer_rows(&[1.0]);
+    let several = bench.offer_rows(&[2.0, 3.0, 9.0, 9.0]);
+    let report = bench.run_all().remove(0);
+    assert_eq!((report.requests(), report.rows(), report.runs[0].rows), (1, 1, 5));
+    let mut answers = bench.inbox.answers();
+    answers.sort_by_key(|answer| answer.ticket.slot);
+    assert_eq!(answers.iter().map(|answer| answer.ticket).collect::<Vec<_>>(), [single, several]);
+    assert!(answers[0].outcome.is_ok());
+    let refusal = answers.remove(1).outcome.expect_err("refused");
+    let text = "model 'fake' refuses row 2 of this request, step 'check': 9.0 found; check its values";
+    assert_eq!((refusal.reason, &*refusal.text), (Reason::RowRejected, text));
+    bench.offer_rows(&[9.0]);
+    assert!(bench.run_all()[0].runs[0].took_place());
+    let text = "model 'fake' refuses this request, step 'check': 9.0 found; check its values";
+    assert_eq!(bench.refusal().text, text);
+}
+
+#[test]
+fn a_refused_row_of_an_oversize_request_is_counted_from_its_beginning() {
+    let mut bench = Bench::new(contract_of_rows(1));
+    bench.model.refuse_row(70.0);
+    let values: Vec<f32> = (0..100_u8).map(f32::from).collect();
+    bench.offer_rows(&values);
+    bench.run_all();
+    let text = "model 'fake' refuses row 70 of this request, step 'check': 70.0 found; check its values";
+    assert_eq!(bench.refusal().text, text);
+}
+
+#[test]
 fn everyone_at_fault_is_refused_and_nothing_runs_more_than_twice_as_often() {
     let mut bench = Bench::new(contract_of_rows(1));
     (0..8_u8).for_each(|value| bench.model.reject(f32::from(value)));

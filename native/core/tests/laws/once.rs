@@ -97,7 +97,7 @@ impl World {
             formed: Vec::new(),
             answers: Answers::default(),
             open: HashMap::new(),
-            counters: [0, 1].map(|_| ModelCounters::new(&shard)),
+            counters: [0, 1].map(|_| ModelCounters::new(&shard, &[])),
             shard,
             lease: Budget::new(1 << 30, 1_000, 1).lease(),
             row_next: 0,

@@ -164,9 +164,16 @@ impl Service {
             let Some(Busy { run, mut batch, .. }) = self.lanes[lane].take() else { continue };
             let mut report = Report::started(batch.run, now - run);
             let requests = batch.items.len() as u32;
-            report.runs.push(Run { rows: batch.rows, requests, input: Duration::ZERO, run, output: Duration::ZERO });
+            report.runs.push(Run {
+                rows: batch.rows,
+                requests,
+                rows_refused: 0,
+                input: Duration::ZERO,
+                run,
+                output: Duration::ZERO,
+            });
             for item in batch.items.drain(..) {
-                let reply = Reply { outputs: Outputs::new(), timing: Timing::default() };
+                let reply = Reply { outputs: Outputs::new(), timing: Timing::default(), steps: None };
                 item.answer(Ok(reply), &mut self.answers);
             }
             self.batcher.ran(&report, now);

@@ -75,7 +75,8 @@ impl Pad {
         if rest.is_empty() { Ok(()) } else { Err(inconsistent()) }
     }
 
-    fn fill(self, tail: &mut [u8], element_bytes: usize) {
+    /// Fills what lies behind a row's own elements.
+    pub(crate) fn fill(self, tail: &mut [u8], element_bytes: usize) {
         let element = &self.element[..element_bytes.clamp(1, self.element.len())];
         if element.iter().all(|&byte| byte == element[0]) {
             tail.fill(element[0]);

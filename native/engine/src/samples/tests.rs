@@ -11,6 +11,7 @@ fn contract() -> Contract {
         axes: axes.into(),
         optional,
         labels: None,
+        base64: false,
     };
     let free = Axis::Symbol("N".into());
     let x = spec("x", Datatype::Fp32, &[free.clone(), Axis::Fixed(2)], false);

@@ -15,6 +15,7 @@ fn port(name: &str, datatype: Datatype, axes: &[i64]) -> Port {
             axes: axes.iter().map(axis).collect(),
             optional: false,
             labels: None,
+            base64: false,
         },
         element: ElementType::from(datatype),
         zip_map: None,

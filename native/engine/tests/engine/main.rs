@@ -1,8 +1,11 @@
 //! The engine on a real ONNX Runtime: that of `SERVEKIT_ORT_LIBRARY`, or of the `onnxruntime` that `python3` finds.
 
 mod batches;
+mod kernels;
 mod lanes;
+mod lengths;
 mod loads;
+mod pipelines;
 mod proofs;
 mod ragged;
 mod rig;

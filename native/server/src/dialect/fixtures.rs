@@ -17,6 +17,7 @@ fn spec(&(name, datatype, axes): &Spec<'_>) -> TensorSpec {
         axes: axes.iter().map(axis).collect(),
         optional: false,
         labels: None,
+        base64: false,
     }
 }
 
@@ -59,7 +60,7 @@ pub(crate) fn labelled(mut contract: Contract, labels: &[&str]) -> Contract {
 
 /// A reply of these outputs.
 pub(crate) fn reply(outputs: impl IntoIterator<Item = Tensor>) -> Reply {
-    Reply { outputs: outputs.into_iter().collect(), timing: Timing::default() }
+    Reply { outputs: outputs.into_iter().collect(), timing: Timing::default(), steps: None }
 }
 
 /// A tensor of these bytes.

@@ -1,5 +1,6 @@
 //! JSON, read in one pass over the bytes and printed straight into the answer: no tree, no intermediate numbers.
 
+mod coded;
 mod element;
 mod narrow;
 mod number;

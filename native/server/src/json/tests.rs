@@ -6,7 +6,7 @@ use super::*;
 use crate::dialect::fixtures::repeatable;
 
 fn spec(datatype: Datatype) -> TensorSpec {
-    TensorSpec { name: "x".into(), datatype, axes: Box::new([]), optional: false, labels: None }
+    TensorSpec { name: "x".into(), datatype, axes: Box::new([]), optional: false, labels: None, base64: false }
 }
 
 fn read_within(datatype: Datatype, shape: &[i64], text: &str, limits: &Limits) -> Result<Vec<u8>, Fault> {

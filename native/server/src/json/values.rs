@@ -8,7 +8,7 @@ use servekit_core::{Datatype, Limits, Reason, TensorSpec, element_count, list, q
 
 use super::element::{Bf16, Element, Flag, Fp16, USUAL_BYTES_MAX};
 use super::scanner::Scanner;
-use super::{Fault, blank, byte, fault, string};
+use super::{Fault, blank, byte, coded, fault, string};
 
 /// What the values are for.
 pub(crate) struct Target<'t> {
@@ -68,7 +68,8 @@ fn fixed<E: Element>(scanner: &mut Scanner<'_>, target: &Target<'_>) -> Result<B
 
 fn strings(scanner: &mut Scanner<'_>, target: &Target<'_>) -> Result<Bytes, Stop> {
     let count = plausible_count(scanner, target, 3)?;
-    let mut sink = Strings { elements: Vec::with_capacity(count * 8), index: 0, limits: scanner.limits };
+    let (elements, base64) = (Vec::with_capacity(count * 8), target.spec.base64);
+    let mut sink = Strings { elements, index: 0, limits: scanner.limits, base64 };
     scanner.at = whole(&mut sink, scanner, target.shape, count)?;
     Ok(sink.elements.into())
 }
@@ -223,6 +224,8 @@ struct Strings<'s> {
     elements: Vec<u8>,
     index: usize,
     limits: &'s Limits,
+    /// They stand for other bytes.
+    base64: bool,
 }
 
 impl Strings<'_> {
@@ -234,7 +237,9 @@ impl Strings<'_> {
         let end = span.content.end + 1;
         let length_at = self.elements.len();
         self.elements.extend_from_slice(&[0; 4]);
-        if span.escaped {
+        if self.base64 {
+            self.decode(bytes, span)?;
+        } else if span.escaped {
             string::unescape(bytes, span.content, &mut self.elements).ok()?;
         } else {
             self.elements.extend_from_slice(&bytes[span.content]);
@@ -245,6 +250,17 @@ impl Strings<'_> {
         }
         self.elements[length_at..length_at + 4].copy_from_slice(&u32::try_from(length).ok()?.to_le_bytes());
         Some(end)
+    }
+
+    /// Appends what a string in base64 stands for. Some encoders escape its slashes.
+    fn decode(&mut self, bytes: &[u8], span: string::Span) -> Option<()> {
+        let bytes_max = self.limits.bytes_element_bytes_max;
+        if !span.escaped {
+            return coded::decode(&bytes[span.content], bytes_max, &mut self.elements);
+        }
+        let mut text = Vec::new();
+        string::unescape(bytes, span.content, &mut text).ok()?;
+        coded::decode(&text, bytes_max, &mut self.elements)
     }
 }
 
@@ -297,6 +313,9 @@ fn refusal(scanner: &Scanner<'_>, target: &Target<'_>, stop: Stop) -> Fault {
     };
     let (index, datatype) = (stop.index, target.spec.datatype);
     if found[0] == b'"' && datatype == Datatype::Bytes {
+        if target.spec.base64 {
+            return uncoded(found, target, index, scanner.limits);
+        }
         let text = format!(
             "input '{name}' value {index} of {} bytes found, at most {} are allowed; shorten it",
             found.len() - 2,
@@ -311,11 +330,28 @@ fn refusal(scanner: &Scanner<'_>, target: &Target<'_>, stop: Stop) -> Fault {
             format!("input '{name}' value {index} is {}, {allowed} bytes are allowed; shorten it", quoted(found));
         return fault(Reason::ValueOutOfRange, text);
     }
-    let allowed = range(datatype, is_number);
+    let allowed = if target.spec.base64 { "strings in base64".to_owned() } else { range(datatype, is_number) };
     fault(
         Reason::ValueOutOfRange,
         format!("input '{name}' value {index} is {}, {datatype} allows {allowed}; correct it", quoted(found)),
     )
+}
+
+/// The refusal of a string, with its quotes, that should be base64 and is none, or is too long.
+#[cold]
+fn uncoded(found: &[u8], target: &Target<'_>, index: usize, limits: &Limits) -> Fault {
+    let name = &target.spec.name;
+    let mut text = Vec::new();
+    // Its grammar was checked before.
+    let _read = string::unescape(found, 1..found.len() - 1, &mut text);
+    let (bytes, allowed) = (coded::bytes_of(&text), limits.bytes_element_bytes_max);
+    if bytes > allowed {
+        let text =
+            format!("input '{name}' value {index} of {bytes} bytes found, at most {allowed} are allowed; shorten it");
+        return fault(Reason::TensorTooLarge, text);
+    }
+    let complaint = coded::complaint(&text);
+    fault(Reason::ValueOutOfRange, format!("input '{name}' value {index} {complaint}"))
 }
 
 /// What a datatype takes, for texts.

@@ -181,7 +181,11 @@ impl Said<'_> {
     #[inline]
     fn timing(&self, now: Instant) -> Option<TimingText> {
         let total = || now.saturating_duration_since(self.request.began_at);
-        self.is_timed.then(|| TimingText::new(&self.reply.timing, total()))
+        self.is_timed.then(|| {
+            let names = self.waiting.version.steps.iter().map(|step| &*step.name);
+            let steps = names.zip(self.reply.steps.iter().flatten().copied());
+            TimingText::new(&self.reply.timing, steps, total())
+        })
     }
 }
 

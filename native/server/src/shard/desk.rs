@@ -325,7 +325,11 @@ impl Desk {
             Some(timeout) => (began_at, timeout),
             None => (self.heard_since, unsaid()),
         };
-        let deadline = from + patience.min(Duration::from_millis(limits.deadline_ms_max));
+        let mut allowed_ms = limits.deadline_ms_max;
+        if !version.steps.is_empty() {
+            allowed_ms = allowed_ms.min(limits.pipeline_ms_max);
+        }
+        let deadline = from + patience.min(Duration::from_millis(allowed_ms));
         Urgency { priority, time: Patience { since: from, deadline } }
     }
 

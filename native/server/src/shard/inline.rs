@@ -117,7 +117,7 @@ impl<T: Transport> Shard<T> {
             Some(lane) => match lane.executor.take().map_or_else(|| lane.version.served.model.executor(), Ok) {
                 Err(refusal) => refusal,
                 Ok(mut executor) => {
-                    let contract = lane.version.served.model.contract();
+                    let contract = lane.version.served.model.run_contract();
                     let report = execute(&mut *executor, contract, &mut self.batch, &*self.clock, &mut self.answers);
                     lane.version.counters[index].ran(dispatch, &report);
                     let is_due = lane.estimated_at + ESTIMATE_INTERVAL <= report.ended_at;

@@ -273,7 +273,7 @@ impl Desk {
         request.stage = Stage::Waiting(Waiting { ticket, version, arrived_at, deadline, asked, input_bytes, rows });
         self.expect(deadline);
         let caller = Caller::new(ticket, Arc::clone(&self.mailbox));
-        let pending = Box::new(Pending { caller, inputs, rows, arrived_at, deadline, priority, alone });
+        let pending = Box::new(Pending { caller, inputs, rows, arrived_at, deadline, priority, alone, prepared: None });
         match placement {
             Placement::Pool => {
                 self.offers.push((key, pending));

@@ -11,7 +11,7 @@ use crate::capi::ElementType;
 fn port(name: &str, datatype: Datatype, axes: &[&str]) -> Port {
     let axis = |text: &&str| text.parse().map_or_else(|_| Axis::Symbol((*text).into()), Axis::Fixed);
     let axes = axes.iter().map(axis).collect();
-    let spec = TensorSpec { name: name.into(), datatype, axes, optional: false, labels: None };
+    let spec = TensorSpec { name: name.into(), datatype, axes, optional: false, labels: None, base64: false };
     let text = CString::new(name).expect("a name");
     Port { name: text, spec, element: ElementType::from(datatype), zip_map: None, has_shape: true }
 }

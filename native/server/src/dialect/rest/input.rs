@@ -177,6 +177,9 @@ impl Envelope<'_> {
     fn settle(&mut self, mut draft: Draft<'_>) -> Result<(), Fault> {
         let (index, datatype) = self.check(&mut draft)?;
         let place = draft.place;
+        let spec = &self.contract.inputs[index];
+        // Values of such an input are in base64 whether that is said or not.
+        let is_decoded = spec.base64 && !matches!(draft.values, Values::Absent);
         let data = match std::mem::replace(&mut draft.values, Values::Absent) {
             Values::Absent => self.binary(&draft, index)?,
             _ if draft.binary_bytes.is_some() => {
@@ -193,8 +196,8 @@ impl Envelope<'_> {
                 data
             }
         };
-        let data = if draft.base64 && datatype == Datatype::Bytes {
-            from_base64(&self.contract.inputs[index].name, &data, self.limits)?.into()
+        let data = if draft.base64 && !is_decoded && datatype == Datatype::Bytes {
+            from_base64(&spec.name, &data, self.limits)?.into()
         } else {
             data
         };

@@ -8,6 +8,8 @@ mod length;
 mod raw;
 
 #[cfg(test)]
+mod base64_tests;
+#[cfg(test)]
 mod decode_tests;
 #[cfg(test)]
 mod encode_tests;

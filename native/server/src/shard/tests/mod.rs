@@ -5,6 +5,7 @@ mod deadlines;
 mod drain;
 mod inference;
 mod limits;
+mod preparing;
 mod streams;
 mod timings;
 mod urgency;
@@ -18,7 +19,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use servekit_core::{Limits, Mailbox, ModelKey, Policy, ShardSnapshot};
-use servekit_testing::{Clock, FakeModel};
+use servekit_testing::{Clock, FakeModel, Preparing};
 
 use super::transport::{Peer, Transport};
 use super::{QUIET_MIN, Ready, Shard};
@@ -186,9 +187,23 @@ impl Bench {
         (bench, model)
     }
 
+    /// The same with a model that doubles what it gets, before its batches.
+    fn preparing(change: impl FnOnce(&mut Limits)) -> (Self, FakeModel, Preparing) {
+        let mut bench = Self::new(change);
+        let (model, preparing) = FakeModel::preparing(fixtures::ident());
+        // Whatever is said of it, a shard does not prepare.
+        bench.publish_model(&model, Placement::Inline);
+        (bench, model, preparing)
+    }
+
     fn publish(&mut self, placement: Placement) -> FakeModel {
+        let model = FakeModel::new(fixtures::ident());
+        self.publish_model(&model, placement);
+        model
+    }
+
+    fn publish_model(&mut self, model: &FakeModel, placement: Placement) {
         let contract = fixtures::ident();
-        let model = FakeModel::new(contract.clone());
         let limits = &self.shared.limits;
         let served = Served {
             name: contract.model.clone(),
@@ -213,7 +228,6 @@ impl Bench {
         let (name, number) = (contract.model.clone(), "1".into());
         let entry = Entry { name, version: number, required: true, state: State::Served(version) };
         self.change(|listing| listing.with(entry.clone()));
-        model
     }
 
     /// The one model that is served.
@@ -223,6 +237,14 @@ impl Bench {
 
     fn change(&self, change: impl Fn(&Listing) -> Listing) {
         self.shared.listing.rcu(|listing| change(listing));
+    }
+
+    /// Ends the runners, who have answered everything.
+    fn stop(&self, runners: impl IntoIterator<Item = std::thread::JoinHandle<()>>) {
+        self.shared.pool.stop(&crate::refusals::draining());
+        for runner in runners {
+            runner.join().expect("a runner ends with its pool");
+        }
     }
 
     /// Runs one runner until the pool stops.

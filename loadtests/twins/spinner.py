@@ -1,0 +1,23 @@
+"""`servekit` with a Python thread beside it that never rests, on a processor of its own.
+
+`python -m loadtests.twins.spinner PROCESSOR serve …`
+"""
+
+import os
+import sys
+import threading
+
+from servekit.cli import main
+
+
+def spin(processor: int) -> None:
+    """Holds the interpreter as much as a thread can."""
+    os.sched_setaffinity(0, {processor})
+    number = 0
+    while True:
+        number = (number + 1) % 1_000_003
+
+
+if __name__ == "__main__":
+    threading.Thread(target=spin, args=(int(sys.argv[1]),), name="spinner", daemon=True).start()
+    main(sys.argv[2:])

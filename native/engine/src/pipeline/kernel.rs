@@ -1,0 +1,217 @@
+//! Calls of compiled kernels: one C function each, of version 1 of the kernels' ABI.
+
+use servekit_core::{Datatype, Shape, Tensor, element_count};
+
+use super::axis::{Axes, Sizes};
+use crate::aligned::AlignedBuffer;
+use crate::capi::ElementType;
+
+/// Axes of a tensor that a kernel can see.
+pub(super) const RANK_MAX: usize = 8;
+/// Where scratch arrays begin.
+const SCRATCH_ALIGNMENT: u64 = 64;
+/// What a kernel returns when it is done.
+const DONE: i64 = 1;
+
+/// A compiled kernel.
+pub(super) type Function = unsafe extern "C" fn(*mut Call) -> i64;
+
+/// What a kernel sees of one tensor.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct View {
+    pub(super) data: *mut u8,
+    pub(super) dtype: i64,
+    pub(super) rank: i64,
+    pub(super) dims: [i64; RANK_MAX],
+    pub(super) strides: [i64; RANK_MAX],
+}
+
+/// The one argument of a kernel.
+#[repr(C)]
+pub(super) struct Call {
+    pub(super) tensors: *const View,
+    pub(super) inputs: i64,
+    pub(super) outputs: i64,
+    pub(super) rows: i64,
+    pub(super) scratch: *mut u8,
+    pub(super) scratch_bytes: i64,
+    pub(super) faults: *mut i64,
+}
+
+const _: () = assert!(size_of::<View>() == 152 && size_of::<Call>() == 56);
+
+/// One tensor that a kernel is declared with.
+#[derive(Debug)]
+pub(super) struct Port {
+    pub(super) name: Box<str>,
+    pub(super) datatype: Datatype,
+    /// Of all rows, but for scratch.
+    pub(super) axes: Axes,
+}
+
+impl Port {
+    /// Adds its sizes to a shape; gives its bytes.
+    fn measure(&self, what: &str, shape: &mut Shape, sizes: &Sizes) -> Result<u64, String> {
+        let wrong = |why: &str| format!("{what} '{}': {why}", self.name);
+        self.axes.extend(shape, sizes).map_err(|why| wrong(&why))?;
+        let element_bytes = self.datatype.element_bytes().unwrap_or(1) as u64;
+        let bytes = element_count(shape).and_then(|count| count.checked_mul(element_bytes));
+        let allowed = isize::MAX as u64 - SCRATCH_ALIGNMENT;
+        bytes.filter(|bytes| *bytes <= allowed).ok_or_else(|| wrong("it does not fit into memory; send smaller sizes"))
+    }
+}
+
+/// A kernel, and what it is declared with.
+#[derive(Debug)]
+pub(super) struct Kernel {
+    pub(super) function: Function,
+    pub(super) inputs: Box<[Port]>,
+    pub(super) outputs: Box<[Port]>,
+    pub(super) scratch: Box<[Port]>,
+    /// Fault n is the n-th, counted from 1.
+    pub(super) messages: Box<[Box<str>]>,
+    /// The place of the name that counts rows.
+    pub(super) rows: usize,
+    /// Names in its axes.
+    pub(super) names: usize,
+}
+
+/// What one call needs, for the inputs that it has. Used again for the next.
+#[derive(Debug, Default)]
+pub(super) struct Need {
+    pub(super) rows: i64,
+    pub(super) outputs: Vec<Output>,
+    pub(super) scratch_bytes: u64,
+}
+
+/// An output of one call.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub(super) shape: Shape,
+    pub(super) bytes: u64,
+}
+
+impl Need {
+    /// Of outputs and scratch together.
+    pub(super) fn bytes(&self) -> u64 {
+        self.outputs.iter().fold(self.scratch_bytes, |total, output| total.saturating_add(output.bytes))
+    }
+}
+
+impl Kernel {
+    /// Finds the sizes of everything, from those of the inputs.
+    ///
+    /// # Errors
+    /// Which input does not fit, or which axis has no size.
+    pub(super) fn measure<'a>(
+        &self,
+        inputs: impl Iterator<Item = &'a Tensor>,
+        sizes: &mut Sizes,
+        need: &mut Need,
+    ) -> Result<(), String> {
+        sizes.reset(self.names);
+        for (port, tensor) in self.inputs.iter().zip(inputs) {
+            if tensor.datatype != port.datatype || !port.axes.fit(&tensor.shape, sizes) {
+                let (name, found) = (&port.name, servekit_core::list(&tensor.shape));
+                return Err(format!(
+                    "input '{name}' is {} {found}, {} {} is allowed with the sizes of the inputs before it",
+                    tensor.datatype, port.datatype, port.axes
+                ));
+            }
+        }
+        need.rows = sizes.get(self.rows).unwrap_or(0);
+        need.outputs.clear();
+        for port in &self.outputs {
+            let mut shape = Shape::new();
+            let bytes = port.measure("output", &mut shape, sizes)?;
+            need.outputs.push(Output { shape, bytes });
+        }
+        need.scratch_bytes = 0;
+        for port in &self.scratch {
+            let bytes = port.measure("scratch", &mut Shape::new(), sizes)?;
+            need.scratch_bytes = need.scratch_bytes.saturating_add(bytes.next_multiple_of(SCRATCH_ALIGNMENT));
+        }
+        Ok(())
+    }
+}
+
+/// What calls of kernels need beside tensors; a lane keeps it for the next.
+pub(super) struct Frame {
+    /// Of the call in hand; empty between calls, because its pointers are of no use then.
+    views: Vec<View>,
+    /// Of the last call: 0 for a good row, or the number of a message.
+    faults: Vec<i64>,
+    scratch: AlignedBuffer,
+}
+
+// SAFETY: there are views only while a call is prepared and made, on one thread, and they belong to none.
+unsafe impl Send for Frame {}
+
+impl Frame {
+    pub(super) fn new() -> Self {
+        Self { views: Vec::new(), faults: Vec::new(), scratch: AlignedBuffer::new() }
+    }
+
+    /// Begins a call; what a panic has left of the last one is gone.
+    pub(super) fn begin(&mut self) {
+        self.views.clear();
+    }
+
+    /// Adds the view of a tensor of this shape: first those of inputs, then those of outputs.
+    pub(super) fn add(&mut self, data: *const u8, port: &Port, shape: &[i64]) {
+        let mut view = View {
+            data: data.cast_mut(),
+            dtype: i64::from(ElementType::from(port.datatype).0),
+            rank: shape.len() as i64,
+            dims: [0; RANK_MAX],
+            strides: [0; RANK_MAX],
+        };
+        let mut stride = port.datatype.element_bytes().unwrap_or(0) as i64;
+        for (axis, &size) in shape.iter().enumerate().take(RANK_MAX).rev() {
+            view.dims[axis] = size;
+            view.strides[axis] = stride;
+            // Of a tensor without elements no stride is used, so it may be anything.
+            stride = stride.wrapping_mul(size);
+        }
+        self.views.push(view);
+    }
+
+    /// Calls the kernel on the views that were added; false where it failed as a whole.
+    ///
+    /// # Safety
+    /// The kernel is the compiled function that this declaration describes. Views were added for each of its inputs and
+    /// outputs, in order and with the shapes of `need`; they point to memory that holds the inputs and that the outputs
+    /// may be written to, nobody else knows of the outputs' memory, and all of it stays until the call returns.
+    pub(super) unsafe fn call(&mut self, kernel: &Kernel, need: &Need) -> bool {
+        let rows = usize::try_from(need.rows).unwrap_or(0);
+        self.faults.clear();
+        self.faults.resize(rows, 0);
+        let scratch_bytes = usize::try_from(need.scratch_bytes).unwrap_or(usize::MAX);
+        self.scratch.room(scratch_bytes);
+        let mut call = Call {
+            tensors: self.views.as_ptr(),
+            inputs: kernel.inputs.len() as i64,
+            outputs: kernel.outputs.len() as i64,
+            rows: need.rows,
+            scratch: self.scratch.start().as_ptr(),
+            scratch_bytes: scratch_bytes as i64,
+            faults: self.faults.as_mut_ptr(),
+        };
+        // SAFETY: the caller vouches for function, views and their memory. There is one fault a row, and scratch memory
+        // of as many bytes as are told; both belong to this frame alone.
+        let status = unsafe { (kernel.function)(&raw mut call) };
+        self.views.clear();
+        status == DONE
+    }
+
+    /// Rows of the last call.
+    pub(super) fn rows(&self) -> usize {
+        self.faults.len()
+    }
+
+    /// Rows that the last call refused, and the numbers of their messages.
+    pub(super) fn faults(&self) -> impl Iterator<Item = (usize, i64)> + '_ {
+        self.faults.iter().copied().enumerate().filter(|(_, fault)| *fault != 0)
+    }
+}

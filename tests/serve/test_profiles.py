@@ -22,6 +22,8 @@ RUNS_MIN = 200
 """Fewer new runs are not worth a file."""
 NOTED_AFTER_SECONDS = 0.5
 """What was learned is written down for others every quarter of a second."""
+ONE_THREAD = {"SERVEKIT__BATCHING__INTRA_OP": "1"}
+"""On a busy machine `tiny` may be taken for a slow model, and its runs be shared: times of those are kept elsewhere."""
 IGNORED = "is ignored"
 NOT_KEPT = "cannot be kept"
 
@@ -46,7 +48,7 @@ def served(tmp_path: Path, folder: Path | None = None) -> Iterator[ServerProcess
     """A server of `tiny` that keeps profiles, on one shard so that all is learned in one place."""
     if not (tmp_path / "models").exists():
         models.tiny(tmp_path / "models")
-    environment = {"SERVEKIT__BATCHING__PROFILES": str(folder or tmp_path / "profiles")}
+    environment = {**ONE_THREAD, "SERVEKIT__BATCHING__PROFILES": str(folder or tmp_path / "profiles")}
     arguments = ("--shards", "1", "--runners", "1")
     with serving(tmp_path / "models", arguments=arguments, environment=environment) as server:
         yield server
@@ -67,7 +69,7 @@ def kept(tmp_path: Path) -> Path:
 
 def profile_of_next_start(tmp_path: Path) -> str:
     """What a load makes of what was kept, as `servekit check` tells it."""
-    environment = {**os.environ, "SERVEKIT__BATCHING__PROFILES": str(tmp_path / "profiles")}
+    environment = {**os.environ, **ONE_THREAD, "SERVEKIT__BATCHING__PROFILES": str(tmp_path / "profiles")}
     arguments = ["check", str(tmp_path / "models"), "--shards", "1", "--runners", "1", "--json"]
     told = subprocess.run(
         [sys.executable, "-m", "servekit", *arguments], env=environment, capture_output=True, text=True, check=True

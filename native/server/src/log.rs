@@ -13,10 +13,18 @@ use crate::jitter::Jitter;
 /// Lines that may wait for the sink; more are dropped and counted, so that a slow disk never holds a shard up.
 const LINES_WAITING_MAX: usize = 1_024;
 
+/// What is sent to the thread that writes.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    Line(LogKind, String),
+    /// Everything before it is written: tell so.
+    Written(SyncSender<()>),
+}
+
 /// Where lines go.
 #[derive(Debug)]
 pub(crate) struct Log {
-    lines: SyncSender<(LogKind, String)>,
+    lines: SyncSender<Entry>,
     access: AccessLog,
     dropped: AtomicU64,
 }
@@ -36,7 +44,7 @@ pub(crate) struct AccessLine<'a> {
 
 impl Log {
     /// A log, and the end of it that the writing thread holds.
-    pub(crate) fn new(access: AccessLog) -> (Self, Receiver<(LogKind, String)>) {
+    pub(crate) fn new(access: AccessLog) -> (Self, Receiver<Entry>) {
         let (lines, receiver) = sync_channel(LINES_WAITING_MAX);
         (Self { lines, access, dropped: AtomicU64::new(0) }, receiver)
     }
@@ -56,11 +64,20 @@ impl Log {
     }
 
     fn send(&self, kind: LogKind, line: String) {
-        match self.lines.try_send((kind, line)) {
+        match self.lines.try_send(Entry::Line(kind, line)) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
             }
+        }
+    }
+
+    /// Waits until what was logged is written, unless whoever reads it takes longer.
+    pub(crate) fn finish(&self, wait_max: Duration) {
+        let (told, written) = sync_channel(1);
+        if self.lines.try_send(Entry::Written(told)).is_ok() {
+            // Later, or never: the process ends all the same.
+            let _late = written.recv_timeout(wait_max);
         }
     }
 
@@ -76,9 +93,15 @@ impl Log {
 }
 
 /// Hands lines to the sink until all who log are gone.
-pub(crate) fn write(lines: &Receiver<(LogKind, String)>, sink: &LogSink) {
-    while let Ok((kind, line)) = lines.recv() {
-        sink(kind, &line);
+pub(crate) fn write(lines: &Receiver<Entry>, sink: &LogSink) {
+    while let Ok(entry) = lines.recv() {
+        match entry {
+            Entry::Line(kind, line) => sink(kind, &line),
+            Entry::Written(told) => {
+                // Whoever asked may have gone.
+                let _gone = told.send(());
+            }
+        }
     }
 }
 
@@ -196,6 +219,28 @@ mod tests {
         let now = Instant::now();
         Sampler::new(now).log(&log, &mut Jitter::new(1), &LINE, now);
         assert_eq!((receiver.try_iter().count(), log.dropped()), (0, 0));
+    }
+
+    #[test]
+    fn what_was_logged_is_written_before_the_end() {
+        let (log, receiver) = Log::new(access(1.0, LogFormat::Text));
+        let (sink, written) = sync_channel(LINES_WAITING_MAX);
+        let sink: LogSink = Box::new(move |_, line| sink.send(line.to_owned()).expect("it is read below"));
+        (0..500).for_each(|_| log.warn("test", "x"));
+        std::thread::scope(|scope| {
+            scope.spawn(move || write(&receiver, &sink));
+            log.finish(Duration::from_secs(20));
+            assert_eq!(written.try_iter().count(), 500);
+            drop(log);
+        });
+    }
+
+    #[test]
+    fn a_sink_that_is_stuck_does_not_hold_the_end_up() {
+        let (log, _receiver) = Log::new(access(1.0, LogFormat::Text));
+        log.finish(Duration::ZERO);
+        (0..LINES_WAITING_MAX).for_each(|_| log.warn("test", "x"));
+        log.finish(Duration::from_secs(20));
     }
 
     #[test]

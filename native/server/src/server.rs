@@ -23,6 +23,9 @@ use crate::why;
 /// How long the last answers of a server that ends may take to be written.
 const LAST_WORDS_MAX: Duration = Duration::from_millis(500);
 
+/// How long the last lines of the log may take to be written.
+const LAST_LINES_MAX: Duration = Duration::from_millis(500);
+
 /// How long runners may take to end; one that is still in a run then is left behind.
 const RUNNERS_END_MAX: Duration = Duration::from_millis(500);
 
@@ -230,6 +233,7 @@ impl Server {
         let _closed = control.runners_ended.recv_timeout(RUNNERS_END_MAX);
         control.runners.clear();
         control.socket_file = None;
+        self.shared.log.finish(LAST_LINES_MAX);
     }
 
     /// What the server knows of itself and its models.

@@ -150,7 +150,7 @@ struct Bench {
     models: u32,
     /// Times that memory was given back.
     given_back: Arc<AtomicUsize>,
-    _lines: Receiver<(crate::config::LogKind, String)>,
+    _lines: Receiver<crate::log::Entry>,
 }
 
 impl Bench {

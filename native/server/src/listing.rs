@@ -113,6 +113,15 @@ pub enum Absence {
     },
 }
 
+/// The legs that requests go through one after the other.
+#[derive(Clone)]
+pub(crate) struct Journey {
+    /// Leads them.
+    pub route: Arc<dyn Route>,
+    /// Of the queues, in the order of the legs.
+    pub keys: Arc<[ModelKey]>,
+}
+
 /// A served version with what the server adds to it.
 pub(crate) struct Version {
     /// Names it in schedulers and counters; never used again.
@@ -125,8 +134,8 @@ pub(crate) struct Version {
     pub letterhead: Letterhead,
     /// Whether its requests are prepared before they are in a batch.
     pub prepares: bool,
-    /// Where its requests go on to, and the keys of all legs, its own among them; `None` for most.
-    pub route: Option<(Arc<dyn Route>, Arc<[ModelKey]>)>,
+    /// Where its requests go on to; `None` for most.
+    pub journey: Option<Journey>,
     /// Behind the first.
     pub legs: Box<[Arc<Version>]>,
     /// Bytes that its requests may hold; one for all legs.
@@ -153,14 +162,14 @@ impl Version {
     pub(crate) fn new(key: ModelKey, mut served: Served, bytes_max: u64, threads: &[Arc<ShardCounters>]) -> Self {
         let legs = std::mem::take(&mut served.legs);
         let keys: Arc<[ModelKey]> = (key.0..).take(legs.len() + 1).map(ModelKey).collect();
-        let route = served.model.route().map(|route| (route, Arc::clone(&keys)));
+        let journey = served.model.route().map(|route| Journey { route, keys: Arc::clone(&keys) });
         let bytes = Quota::new(bytes_max, Self::BYTES_BLOCK);
         let leg = |(served, key): (Served, &ModelKey)| {
-            let leg = Self { route: route.clone(), ..Self::alone(*key, served, Arc::clone(&bytes), threads) };
+            let leg = Self { journey: journey.clone(), ..Self::alone(*key, served, Arc::clone(&bytes), threads) };
             Arc::new(leg)
         };
         let legs = legs.into_iter().zip(&keys[1..]).map(leg).collect();
-        Self { legs, route: route.clone(), ..Self::alone(key, served, bytes, threads) }
+        Self { legs, journey, ..Self::alone(key, served, bytes, threads) }
     }
 
     /// A version without a route.
@@ -172,7 +181,7 @@ impl Version {
             letterhead: Letterhead::new(served.model.contract(), &served.version),
             prepares: served.model.preparer().is_some(),
             served,
-            route: None,
+            journey: None,
             legs: Box::default(),
             bytes,
             queued: AtomicUsize::new(0),
@@ -190,13 +199,13 @@ impl Version {
 impl Version {
     /// The way of a request with these inputs of the first leg; `None` where there is only one.
     pub(crate) fn departing(&self, inputs: &Inputs, rows: u32, now: Instant) -> Option<Box<Way>> {
-        let (route, _) = self.route.as_ref()?;
+        let Journey { route, .. } = self.journey.as_ref()?;
         Some(Box::new(Way::new(rows, route.depart(inputs), now)))
     }
 
     /// The leg behind this one, if there is one.
     pub(crate) fn next_leg(&self) -> Option<ModelKey> {
-        let (_, keys) = self.route.as_ref()?;
+        let Journey { keys, .. } = self.journey.as_ref()?;
         keys.iter().copied().find(|key| *key > self.key)
     }
 

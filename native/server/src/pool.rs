@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 
 use passing::pass;
 use preparing::Task;
-use servekit_core::{
-    Answers, Batch, Executor, Fault, ModelKey, Outcome, Pending, Queued, Refusal, Refused, Scheduler, execute,
-};
+use servekit_core::{Answers, Batch, Fault, ModelKey, Outcome, Pending, Queued, Refusal, Refused, Scheduler, execute};
 use state::{Lent, Queue, State, Step, Work};
 
 use crate::listing::Version;
@@ -163,18 +161,19 @@ impl Pool {
                 let report = execute(&mut *lane, contract, batch, &Instant::now, answers);
                 version.counters[thread].ran(dispatch, &report);
                 report.fault.iter().for_each(fault);
-                let passed = if version.route.is_some() { pass(&version, answers) } else { Vec::new() };
+                let passed = if version.journey.is_some() { pass(&version, answers) } else { Vec::new() };
                 answers.send();
                 let lane = (report.outcome != Outcome::Lost).then_some(lane);
-                let tell = |scheduler: &mut Scheduler| scheduler.ran(version.key, &report, report.ended_at);
-                self.give_back(&version, lane, tell, passed, answers);
+                let key = version.key;
+                let tell = |scheduler: &mut Scheduler| scheduler.ran(key, &report, report.ended_at);
+                self.give_back(Lent { version, lane }, tell, passed, answers);
             }
             Err(refusal) => {
                 batch.items.drain(..).for_each(|item| item.answer(Err(refusal.clone()), answers));
                 answers.send();
-                let run = batch.run;
-                let tell = |scheduler: &mut Scheduler| scheduler.abandon(version.key, run, Instant::now());
-                self.give_back(&version, None, tell, Vec::new(), answers);
+                let (key, run) = (version.key, batch.run);
+                let tell = |scheduler: &mut Scheduler| scheduler.abandon(key, run, Instant::now());
+                self.give_back(Lent { version, lane: None }, tell, Vec::new(), answers);
             }
         }
     }
@@ -244,8 +243,7 @@ impl Pool {
     /// leg are queued there before a queue may close for having nothing to do; who is not taken is answered.
     fn give_back(
         &self,
-        version: &Version,
-        lane: Option<Box<dyn Executor>>,
+        Lent { version, lane }: Lent,
         tell: impl FnOnce(&mut Scheduler),
         passed: Vec<(ModelKey, Box<Pending>)>,
         answers: &mut Answers,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use servekit_core::{Answers, ModelKey, Passage, Passed, Pending};
 
 use super::preparing::hold;
-use crate::listing::Version;
+use crate::listing::{Journey, Version};
 
 /// Leads each request on that has run in this leg: to its caller, or towards the leg whose key it is given with.
 pub(super) fn pass(version: &Version, answers: &mut Answers) -> Vec<(ModelKey, Box<Pending>)> {
@@ -16,7 +16,7 @@ pub(super) fn pass(version: &Version, answers: &mut Answers) -> Vec<(ModelKey, B
 
 fn lead(version: &Version, passed: Passed, now: Instant, answers: &mut Answers) -> Option<(ModelKey, Box<Pending>)> {
     let Passed { mut pending, reply } = passed;
-    let ((route, keys), way) = (version.route.as_ref()?, pending.way.as_mut()?);
+    let (Journey { route, keys }, way) = (version.journey.as_ref()?, pending.way.as_mut()?);
     way.note(reply.timing, reply.steps);
     let outcome = match route.pass(way, reply.outputs) {
         Ok(Passage::Arrived(outputs)) => Ok(way.reply(outputs)),

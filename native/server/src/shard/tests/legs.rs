@@ -40,6 +40,11 @@ fn requests_go_through_all_legs_in_batches() {
         (&20.into(), &20.into(), &1.into())
     );
     assert_eq!(told["legs"][1]["name"], "ident/2");
+    let waits = |counted: &serde_json::Value| {
+        let counts = counted["queue"]["counts"].as_array().expect("counts");
+        counts.iter().filter_map(serde_json::Value::as_u64).sum::<u64>()
+    };
+    assert_eq!([&told, &told["legs"][0], &told["legs"][1]].map(waits), [20; 3]);
 }
 
 #[test]

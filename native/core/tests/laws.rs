@@ -21,6 +21,8 @@ mod scheduling;
 mod service;
 #[path = "laws/slackline.rs"]
 mod slackline;
+#[path = "laws/ways.rs"]
+mod ways;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -86,13 +86,17 @@ impl Route for Itinerary {
             let entered = match &stop.pass.each {
                 None => {
                     way.entries = None;
-                    let inputs = stop.pass.taken.iter().map(|&number| self.value(way, number).map(Some));
+                    let inputs = stop.pass.taken.iter().map(|&number| {
+                        let carried = &mut way.carried[number];
+                        let value = if stop.is_kept[number] { carried.clone() } else { carried.take() };
+                        value.map(Some).ok_or_else(|| self.lost(self.value_name(number)))
+                    });
                     Some((inputs.collect::<Result<Inputs, Refusal>>()?, way.rows))
                 }
                 Some(each) => self.enter(way, stop, each.count)?,
             };
-            let rows_kept = way.carried.iter_mut().zip(&stop.is_kept);
-            rows_kept.filter(|(_, is_kept)| !**is_kept).for_each(|(value, _)| *value = None);
+            let carried = way.carried.iter_mut().zip(&stop.is_kept);
+            carried.filter(|(_, is_kept)| !**is_kept).for_each(|(value, _)| *value = None);
             if let Some((inputs, rows)) = entered {
                 return Ok(Passage::On { inputs, rows: if stop.counts_rows { rows } else { 1 } });
             }

@@ -17,6 +17,7 @@ mod lengths;
 mod memory;
 mod plan;
 mod preparer;
+mod trying;
 
 use layout::Layout;
 use lengths::Lengths;

@@ -108,12 +108,21 @@ def check_models(config: Config, effective: Effective, models: Sequence[Model]) 
 
         result = started(native_json, written, allow_code=config.execution.allow_code)
         native_json = result.native_json
-        pipelines = {name: pipeline_report.tried(plan) for name, plan in result.plans.items()}
+        pipelines = {
+            model.name: pipeline_report.tried(plan, Path(model.pipeline.folder), samples)
+            for model, samples in zip(models, _samples(native_json), strict=True)
+            if model.pipeline is not None and (plan := result.plans.get(model.name)) is not None
+        }
     document = json.loads(native_json)
     return [
         _check_model(model, _asked(document, entry), effective.limits, pipelines.get(model.name))
         for model, entry in zip(models, document["models"], strict=True)
     ]
+
+
+def _samples(native_json: str) -> list[list[dict[str, Any]]]:
+    """Of each model, as they cross."""
+    return [entry["samples"] for entry in json.loads(native_json)["models"]]
 
 
 def _asked(document: dict[str, Any], entry: dict[str, Any]) -> str:
@@ -128,10 +137,13 @@ def _check_model(model: Model, asked_json: str, limits: Limits, pipeline: Pipeli
 
     try:
         with native_errors():
-            told = json.loads(_native.check(asked_json))
+            row = () if pipeline is None else (json.dumps(pipeline.row.tensors),)
+            told = json.loads(_native.check(asked_json, *row))
     except LoadError as error:
         return Finding(model, label=error.label, reason=str(error))
     plan, run_ms_max = told.pop("plan"), told.pop("run_ms_max")
+    if pipeline is not None:
+        pipeline = pipeline._replace(costs=pipeline_report.Costs.of(told.pop("costs")))
     figures = with_defaults(told)
     found = batching_report.effective_targets(model.settings, limits, figures)
     return Finding(model, figures, plan, run_ms_max, tuple(found), pipeline)

@@ -6,7 +6,7 @@ models' contracts it becomes a `Plan`, in which every value has a type and every
 
 from servekit.pipelines.checking import Surroundings, planned
 from servekit.pipelines.contracts import ModelContract, ModelTensor
-from servekit.pipelines.editing import Loaded, built_amid, changed, load_or_keep
+from servekit.pipelines.editing import Built, Loaded, Source, is_edited, load_or_keep
 from servekit.pipelines.faults import PipelineError
 from servekit.pipelines.graphs import ordered
 from servekit.pipelines.plan import KernelCall, ModelCall, Plan, StageCall, Value
@@ -16,6 +16,7 @@ from servekit.pipelines.schema import Pipeline, Step
 
 __all__ = [
     "FILE_NAME",
+    "Built",
     "KernelCall",
     "Loaded",
     "ModelCall",
@@ -24,12 +25,12 @@ __all__ = [
     "Pipeline",
     "PipelineError",
     "Plan",
+    "Source",
     "StageCall",
     "Step",
     "Surroundings",
     "Value",
-    "built_amid",
-    "changed",
+    "is_edited",
     "load_or_keep",
     "ordered",
     "parsed",

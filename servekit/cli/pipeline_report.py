@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from servekit.plan import RAW_SUFFIX
+
 if TYPE_CHECKING:
     from servekit.pipelines import Plan
     from servekit.pipelines.made_up import MadeUp
@@ -86,7 +88,7 @@ def lines(found: PipelineFinding) -> Iterator[str]:
     for number, (step, cost) in enumerate(zip(found.plan.shown(), _costs(found), strict=True)):
         yield _line("pipeline" if number == 0 else "", step + cost)
     if found.plan.raw:
-        yield _line("", f"its own tensors are served as {found.plan.name}.raw")
+        yield _line("", f"its own tensors are served as {found.plan.name}{RAW_SUFFIX}")
     if found.costs is not None:
         yield _line("costs", f"of one row, {found.row.told}")
         if (why := _of_no_step(found)) is not None:

@@ -10,12 +10,11 @@ from servekit.pipelines.editing import Built, Loaded, Source, is_edited, load_or
 from servekit.pipelines.faults import PipelineError
 from servekit.pipelines.graphs import ordered
 from servekit.pipelines.plan import KernelCall, ModelCall, Plan, StageCall, Value
-from servekit.pipelines.reading import FILE_NAME, parsed, read, split
+from servekit.pipelines.reading import parsed, read
 from servekit.pipelines.recipes import recipe, recipes
 from servekit.pipelines.schema import Pipeline, Step
 
 __all__ = [
-    "FILE_NAME",
     "Built",
     "KernelCall",
     "Loaded",
@@ -38,5 +37,4 @@ __all__ = [
     "read",
     "recipe",
     "recipes",
-    "split",
 ]

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from servekit.errors import ServekitError
 from servekit.pipelines.plan import Plan
-from servekit.pipelines.reading import FILE_BYTES_MAX
+from servekit.plan import PIPELINE_BYTES_MAX
 
 TOKENIZER: Final = "tokenizer.json"
 """What `tokenize` reads where it is not told another file."""
@@ -92,7 +92,7 @@ def _text(source: Source) -> bytes:
     if source.name is None:
         return b""
     with (source.folder / source.name).open("rb") as stream:
-        return stream.read(FILE_BYTES_MAX + 1)
+        return stream.read(PIPELINE_BYTES_MAX + 1)
 
 
 def _content(file: Path) -> str:

@@ -10,12 +10,10 @@ from typing import Final, Protocol
 
 from servekit.errors import LoadError, native_errors
 from servekit.logs import Logger
-from servekit.pipelines import code
 from servekit.pipelines.editing import Built, Loaded, Source, digest, digests, files, is_edited, load_or_keep
 from servekit.pipelines.plan import Plan
-from servekit.pipelines.reading import FILE_NAME
 from servekit.pipelines.starting import Started, started
-from servekit.plan import WrittenPipeline
+from servekit.plan import CODE_FILE_NAME, PIPELINE_FILE_NAME, RAW_SUFFIX, WrittenPipeline
 
 INTERVAL_S: Final = 1.0
 
@@ -82,7 +80,7 @@ class Watching:
             with native_errors():
                 self._native.load(json.dumps(entry))
                 if old is not None and old.raw and not plan.raw:
-                    self._native.unload(f"{name}.raw", entry["version"])
+                    self._native.unload(name + RAW_SUFFIX, entry["version"])
             self._written, self._native_json = written, result.native_json
 
         return Built(plan, serve)
@@ -94,5 +92,5 @@ def _loaded(source: Source, plan: Plan | None) -> Loaded:
 
 
 def _source(one: WrittenPipeline) -> Source:
-    own = code.FILE_NAME if one.is_code else FILE_NAME
+    own = CODE_FILE_NAME if one.is_code else PIPELINE_FILE_NAME
     return Source(Path(one.folder), own if one.table is None else None)

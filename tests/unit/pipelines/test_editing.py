@@ -2,8 +2,9 @@ import pytest
 
 from servekit.errors import LoadError
 from servekit.kernels import KernelError
-from servekit.pipelines import FILE_NAME, Built, Loaded, Source, Surroundings, is_edited, load_or_keep, planned, read
+from servekit.pipelines import Built, Loaded, Source, Surroundings, is_edited, load_or_keep, planned, read
 from servekit.pipelines.editing import digest, digests, files
+from servekit.plan import PIPELINE_FILE_NAME
 from tests.unit.pipelines import samples
 
 GOOD = "after: [{use: scores.softmax}]"
@@ -35,7 +36,7 @@ def steps(loaded):
 
 
 def test_a_good_edit_takes_the_place_of_the_old_one(folder, load):
-    path = folder(FILE_NAME, GOOD) / FILE_NAME
+    path = folder(PIPELINE_FILE_NAME, GOOD) / PIPELINE_FILE_NAME
     first = load(None, path)
     assert not is_edited(source_of(path), first)
     path.write_text(BETTER)
@@ -56,7 +57,7 @@ def test_a_good_edit_takes_the_place_of_the_old_one(folder, load):
     ],
 )
 def test_a_broken_edit_keeps_the_old_one_and_says_why_once(folder, load, broken, reason):
-    path = folder(FILE_NAME, GOOD) / FILE_NAME
+    path = folder(PIPELINE_FILE_NAME, GOOD) / PIPELINE_FILE_NAME
     good = load(None, path)
     path.write_text(broken)
     kept = load(good, path)
@@ -68,7 +69,7 @@ def test_a_broken_edit_keeps_the_old_one_and_says_why_once(folder, load, broken,
 
 
 def test_a_file_that_is_gone_keeps_the_old_one(folder, load):
-    path = folder(FILE_NAME, GOOD) / FILE_NAME
+    path = folder(PIPELINE_FILE_NAME, GOOD) / PIPELINE_FILE_NAME
     good = load(None, path)
     path.unlink()
     kept = load(good, path)
@@ -76,13 +77,13 @@ def test_a_file_that_is_gone_keeps_the_old_one(folder, load):
 
 
 def test_a_first_load_that_is_broken_leaves_nothing_to_serve(folder, load):
-    loaded = load(None, folder(FILE_NAME, "aftr: []") / FILE_NAME)
+    loaded = load(None, folder(PIPELINE_FILE_NAME, "aftr: []") / PIPELINE_FILE_NAME)
     assert loaded.plan is None
     assert loaded.reason
 
 
 def test_files_that_stages_read_are_part_of_it(folder, load):
-    path = folder(FILE_NAME, CITIES) / FILE_NAME
+    path = folder(PIPELINE_FILE_NAME, CITIES) / PIPELINE_FILE_NAME
     folder("cities.txt", "lima")
     loaded = load(None, path)
     assert list(loaded.files) == ["cities.txt"]
@@ -93,7 +94,7 @@ def test_files_that_stages_read_are_part_of_it(folder, load):
 
 
 def test_a_file_that_was_missing_is_looked_for_again(folder):
-    path = folder(FILE_NAME, CITIES) / FILE_NAME
+    path = folder(PIPELINE_FILE_NAME, CITIES) / PIPELINE_FILE_NAME
     old = Loaded(samples.plan(GOOD, samples.SCORER), "", {})
 
     def serve():
@@ -119,7 +120,7 @@ def test_what_never_ends_is_not_read(tmp_path):
 
 
 def test_code_beside_the_file_is_part_of_it(folder):
-    source = source_of(folder(FILE_NAME, GOOD) / FILE_NAME)
+    source = source_of(folder(PIPELINE_FILE_NAME, GOOD) / PIPELINE_FILE_NAME)
     before = digest(source)
     folder("kernels.py", "a = 1")
     changed = digest(source)

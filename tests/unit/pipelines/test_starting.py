@@ -167,6 +167,21 @@ def test_a_pipeline_of_code_is_planned_where_code_is_allowed(folder):
     assert "--allow-code" in entry["failed"]
 
 
+def test_code_is_run_once_whoever_names_the_model(folder, tmp_path):
+    code = (
+        f"with open({str(tmp_path / 'runs')!r}, 'a') as runs: runs.write('x')\n"
+        "pipeline = {'after': [{'use': 'scores.softmax'}]}"
+    )
+    path = str(folder("pipeline.py", code))
+    written = [
+        WrittenPipeline("own", path, "pipeline.py", is_code=True),
+        WrittenPipeline("other", "/models", "other.yaml", text="before: [{model: own, as: x}]"),
+    ]
+    config = json.dumps(CONFIG | {"models": [{"name": name, **ENTRY} for name in ("other", "own")]})
+    assert "own" in started(config, written, allow_code=True).plans
+    assert (tmp_path / "runs").read_text() == "x"
+
+
 def test_a_pipeline_is_written_once(folder):
     path = folder("pipeline.py", "")
     written = [WrittenPipeline("own", str(path), "model.yaml", text=SOFTMAX)]

@@ -29,6 +29,8 @@ class Started(NamedTuple):
     native_json: str
     plans: Mapping[str, Plan]
     """By model. They hold the compiled kernels, of which the native side has only the addresses."""
+    on_one_thread: Mapping[str, str]
+    """Models that were given one thread a run, with the reason."""
 
 
 def started(
@@ -53,17 +55,21 @@ def started(
             entry["failed"] = "; ".join(str(error).splitlines())
         except Exception as error:  # noqa: BLE001 - whatever it is, other models can be served
             entry["failed"] = f"pipeline of '{name}' failed by a defect ({error!r:.256}), please report it"
-    _on_one_thread(config, plans)
-    return Started(json.dumps(config), plans)
+    on_one_thread = _put_on_one_thread(config, plans)
+    return Started(json.dumps(config), plans, on_one_thread)
 
 
-def _on_one_thread(config: Mapping[str, Any], plans: Mapping[str, Plan]) -> None:
+def _put_on_one_thread(config: Mapping[str, Any], plans: Mapping[str, Plan]) -> dict[str, str]:
     """Models that are run from several places: a run on several threads needs a session that is no one else's."""
-    shared = {plan.name for plan in plans.values() if plan.raw}
-    shared |= {model for plan in plans.values() for model in plan.models if model != plan.name}
+    shared = {plan.name: f"it is served as {plan.name}{RAW_SUFFIX} too" for plan in plans.values() if plan.raw}
+    for plan in plans.values():
+        shared |= {model: f"the pipeline of '{plan.name}' runs it too" for model in plan.models if model != plan.name}
+    found = {}
     for entry in config["models"]:
         if entry["name"] in shared and entry["intra_op"] is None and config["batching"]["intra_op"] is None:
             entry["intra_op"] = 1
+            found[entry["name"]] = f"{shared[entry['name']]}, and a shared file runs on one thread"
+    return found
 
 
 def _crossing(plan: Plan, folder: str) -> dict[str, Any]:

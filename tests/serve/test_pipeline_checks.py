@@ -1,4 +1,4 @@
-"""`servekit check` tells what each step of a pipeline costs."""
+"""`servekit check` tells what each step of a pipeline costs, and why it runs as it does."""
 
 import json
 import subprocess
@@ -42,6 +42,14 @@ def test_a_step_that_refuses_the_row_says_why_and_nothing_fails(tmp_path):
     code.write_text(code.read_text().replace("not math.isfinite(value[place])", "value[place] < 2"))
     (line,) = [line for line in checked(folder).splitlines() if "(kernels.py:finite)" in line]
     assert line.endswith("  cost unknown, the row was refused: the value is not a finite number")
+
+
+def test_threads_of_a_shared_file_have_their_reason(tmp_path):
+    told = checked(pipelines.finite(tmp_path))
+    assert "intra_op   1: it is served as finite.raw too, and a shared file runs on one thread" in told
+    settings = tmp_path / "servekit.yaml"
+    settings.write_text("models: [{name: finite, intra_op: 1}]")
+    assert "intra_op   1: as configured" in checked(tmp_path / "finite", "--config", str(settings))
 
 
 def test_samples_of_the_operator_are_what_is_tried(tmp_path):

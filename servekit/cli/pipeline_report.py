@@ -134,6 +134,8 @@ def _steps(plan: "Plan") -> list[str]:
 
 
 def _took(took_us: float) -> str:
+    if took_us == 0:
+        return "not run, as there were no entries"
     return f"{took_us / 1e3:.1f} ms" if took_us >= 1e3 else f"{took_us:.1f} µs"
 
 

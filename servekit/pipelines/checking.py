@@ -7,12 +7,12 @@ from typing import Final
 
 from servekit.kernels import KernelError, ports
 from servekit.kernels.ports import ROWS, Port
-from servekit.pipelines import matching
+from servekit.pipelines import entries, matching
 from servekit.pipelines.buffers import Use, slots
 from servekit.pipelines.contracts import ModelContract, ModelTensor, Shape
 from servekit.pipelines.faults import PipelineError, meant
 from servekit.pipelines.finding import Kernels, is_kernel
-from servekit.pipelines.plan import BatchCall, KernelCall, ModelCall, Place, Plan, StageCall, Value
+from servekit.pipelines.plan import BatchCall, Entries, KernelCall, ModelCall, Place, Plan, StageCall, Value
 from servekit.pipelines.schema import TEXTS, MainModel, Pipeline, Sent, Step
 from servekit.pipelines.stages import NATIVE, StageKind
 
@@ -127,13 +127,7 @@ class _Planner:
         return {name: self._named("outputs", of).number for name, of in wanted.items()}
 
     def _slots(self, outputs: Mapping[str, int]) -> dict[int, int]:
-        calls = []
-        for call in self._batch:
-            if isinstance(call, ModelCall):
-                calls.append(Use(tuple(call.inputs.values()), tuple(call.outputs.values())))
-            else:
-                calls.append(Use(call.inputs, call.outputs))
-        return slots(self._values, calls, outputs.values())
+        return slots(self._values, [Use(call.reads, call.writes) for call in self._batch], outputs.values())
 
     # Steps -----------------------------------------------------------------------------------------------------------
 
@@ -150,6 +144,10 @@ class _Planner:
         if kind is None:
             names = [*self._amid.stages, *matching.kernels_alike(step.name)]
             raise PipelineError(f"{where}: no stage is called so; {meant(step.name, names)}")
+        if step.each is not False:
+            raise PipelineError(
+                f"{where}: each found, a stage sees a row whole; leave each out, or use a kernel or model there"
+            )
         self._check_place(where)
         try:
             expected = kind.checked(step.options)
@@ -186,44 +184,62 @@ class _Planner:
         except PipelineError as error:
             raise PipelineError(f"{where}: {error}") from None
         taken = self._taken(where, list(kernel.inputs), step)
-        found = {port: value.batch_port for port, value in taken.items()}
+        each = self._each(where, step, taken)
+        seen = entries.seen(taken, each)
+        found = {port: value.batch_port for port, value in seen.items()}
         try:
             outputs = kernel.typed(found)
         except KernelError as error:
-            advice = matching.advice_of_several(kernel.batch_inputs, found)
-            raise PipelineError(f"{where}: {error}; {advice}") from None
+            advice = matching.advice_of_several(kernel.batch_inputs, found, may_be_each=each is None)
+            raise PipelineError(f"{entries.place(where, each)}: {error}; {advice}") from None
         for port in outputs.values():
             if any(isinstance(axis, int) and axis < 0 for axis in port.shape):
                 raise PipelineError(
-                    f"{where}: output '{port.name}' would be {port}, sizes from 0 are allowed; give an option or an "
-                    "input another size"
+                    f"{entries.place(where, each)}: output '{port.name}' would be {port}, sizes from 0 are allowed; "
+                    "give an option or an input another size"
                 )
         rows = [port._replace(shape=port.shape[1:]) for port in outputs.values()]
-        given = self._given(where, rows, "batch", step)
+        given = self._given(where, entries.given(where, rows, each), "batch", step)
         numbers = tuple(value.number for value in taken.values())
-        self._batch.append(KernelCall(where, kernel, numbers, given))
+        self._batch.append(KernelCall(where, kernel, numbers, given, each))
 
     def _model(self, where: str, model: ModelContract, step: Step | MainModel) -> None:
         if not model.outputs:
             raise PipelineError(f"{where}: no output of the model has an axis that counts rows; export it with one")
         taken = self._taken(where, [tensor.name for tensor in model.inputs], step, _optional(model.inputs))
+        each = self._each(where, step, taken)
+        seen = entries.seen(taken, each)
         known: dict[str, int | str] = {}
         for tensor in model.inputs:
-            if tensor.name in taken:
-                found = taken[tensor.name].port
+            if tensor.name in seen:
+                found = seen[tensor.name].port
                 # To a model texts are bytes, whatever is in them.
                 is_text = found.dtype in TEXTS and tensor.dtype in TEXTS
                 expected = tensor.port._replace(dtype=found.dtype) if is_text else tensor.port
-                matching.unify(where, expected, found, known)
+                matching.unify(entries.place(where, each), expected, found, known, may_be_each=each is None)
         outputs = [self._open(where, tensor, step.shapes.get(tensor.name), known) for tensor in model.outputs]
         for name in step.shapes:
             if name not in {tensor.name for tensor in model.outputs}:
                 outputs_known = [tensor.name for tensor in model.outputs]
                 raise PipelineError(f"{where}: shapes names '{name}', no output; {meant(name, outputs_known)}")
-        given = self._given(where, self._resolved(outputs, known), "batch", step)
+        if each is not None:
+            entries.check_sized(where, outputs, known, taken)
+        rows = entries.given(where, self._resolved(outputs, known), each)
+        given = self._given(where, rows, "batch", step)
         numbers = {name: value.number for name, value in taken.items()}
         names = [tensor.name for tensor in model.outputs]
-        self._batch.append(ModelCall(where, model.name, numbers, dict(zip(names, given, strict=True))))
+        self._batch.append(ModelCall(where, model.name, numbers, dict(zip(names, given, strict=True)), each))
+
+    def _each(self, where: str, step: Step | MainModel, taken: Mapping[str, Value]) -> Entries | None:
+        """Which entries are rows to the step, if any are."""
+        if step.each is False:
+            return None
+        axis = entries.axis_of(where, taken)
+        if step.each is True:
+            return Entries(axis)
+        count = self._named(f"{where}: each", step.each)
+        entries.check_count(where, count)
+        return Entries(axis, count.number)
 
     def _open(self, where: str, tensor: ModelTensor, said: Shape | None, known: dict[str, int | str]) -> Port:
         """An output; what the model's file leaves open is as the pipeline says."""

@@ -50,17 +50,25 @@ def row(plan: Plan, folder: Path, samples: Sequence[Sample] = ()) -> MadeUp:
     if given and all(name in given and _fits(value, given[name]) for name, value in wanted.items()):
         return MadeUp(tuple(_first(given[name]) for name in wanted), "the first row of its samples")
     random = np.random.default_rng(_SEED)
+    # All entries mean something, so that steps on entries have something to do.
+    counts = {call.each.count: _size(call.each.axis) for call in plan.batch if call.each is not None}
     tensors, told = [], []
     for name, value in wanted.items():
-        shape = [1, *(axis if isinstance(axis, int) else AXES.get(axis, AXIS) for axis in value.shape)]
+        shape = [1, *map(_size, value.shape)]
         if value.dtype in TEXTS:
             content, what = _content(plan, value.number, folder)
             raw = _with_length(content) * prod(shape)
+        elif value.number in counts:
+            raw, what = np.full(shape, counts[value.number], value.port.element.numpy).tobytes(), "all entries"
         else:
             raw, what = _numbers(random, value.dtype, shape).tobytes(), f"made-up {value.dtype} {shape[1:]}"
         tensors.append(_crossing(name, DATATYPES[value.dtype], shape, raw))
         told.append(f"{name}: {what}")
     return MadeUp(tuple(tensors), "; ".join(told))
+
+
+def _size(axis: int | str) -> int:
+    return axis if isinstance(axis, int) else AXES.get(axis, AXIS)
 
 
 def picture() -> bytes:

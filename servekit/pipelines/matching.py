@@ -9,6 +9,7 @@ from servekit.pipelines.faults import PipelineError, meant
 from servekit.pipelines.finding import built_in
 
 ADVICE: Final = "change the step, or what it takes by from"
+EACH: Final = "if its first axis counts entries, write each: true; else change what it takes by from"
 SYMBOLS: Final = "sizes with two names may differ, so give them one name in inputs or in the model's shapes"
 
 _BY_TYPES: Final = {
@@ -21,8 +22,11 @@ _BY_TYPES: Final = {
 }
 
 
-def unify(where: str, expected: Port, found: Port, known: dict[str, int | str]) -> None:
-    """Fits a value to a port; `known` grows by what the port's symbols stand for."""
+def unify(where: str, expected: Port, found: Port, known: dict[str, int | str], *, may_be_each: bool = False) -> None:
+    """Fits a value to a port; `known` grows by what the port's symbols stand for.
+
+    A step that `may_be_each` is told so where that alone is missing.
+    """
     fits = expected.dtype == found.dtype and len(expected.shape) == len(found.shape)
     for declared, axis in zip(expected.shape, found.shape, strict=False):
         if isinstance(declared, str) and declared.isidentifier():
@@ -31,15 +35,16 @@ def unify(where: str, expected: Port, found: Port, known: dict[str, int | str]) 
     if not fits:
         shown = expected._replace(shape=tuple(ports.substituted(axis, known) for axis in expected.shape))
         raise PipelineError(
-            f"{where}: input '{expected.name}' is '{found.name}' {found}, expected {shown}; {advice(expected, found)}"
+            f"{where}: input '{expected.name}' is '{found.name}' {found}, expected {shown}; "
+            f"{advice(expected, found, may_be_each=may_be_each)}"
         )
 
 
-def advice_of_several(expected: Mapping[str, Port], found: Mapping[str, Port]) -> str:
+def advice_of_several(expected: Mapping[str, Port], found: Mapping[str, Port], *, may_be_each: bool) -> str:
     """The same for all inputs of a step, of which one does not fit."""
     wrong = [name for name, port in found.items() if not _is_alike(expected[name], port)]
     if wrong:
-        return advice(expected[wrong[0]], found[wrong[0]])
+        return advice(expected[wrong[0]], found[wrong[0]], may_be_each=may_be_each)
     # Rows are a symbol of every batch.
     opened = any(isinstance(axis, str) for port in found.values() for axis in port.shape[1:])
     return SYMBOLS if opened else ADVICE
@@ -56,10 +61,12 @@ def _differs(declared: int | str, axis: int | str) -> bool:
     return isinstance(declared, int) and declared != axis
 
 
-def advice(expected: Port, found: Port) -> str:
+def advice(expected: Port, found: Port, *, may_be_each: bool) -> str:
     """What to do about a value that does not fit."""
     if expected.dtype != found.dtype:
         return _BY_TYPES.get((found.dtype, expected.dtype), ADVICE)
+    if may_be_each and len(expected.shape) + 1 == len(found.shape):
+        return EACH
     if len(expected.shape) == len(found.shape):
         wrong = [axis for declared, axis in zip(expected.shape, found.shape, strict=True) if _differs(declared, axis)]
         opened = [axis for axis in wrong if isinstance(axis, str)]

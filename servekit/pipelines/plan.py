@@ -12,7 +12,7 @@ from servekit.kernels.ports import ROWS, Port
 from servekit.pipelines.contracts import DATATYPES, Shape, metadata_shape
 from servekit.pipelines.faults import PipelineError
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 Place = Literal["row", "batch"]
 
@@ -69,6 +69,20 @@ class StageCall:
 
 
 @dataclass(frozen=True)
+class Entries:
+    """What makes several rows of one: a call takes each entry of the first axis as a row of its own."""
+
+    axis: int | str
+    """Of everything that the call takes and gives."""
+    count: int | None = None
+    """The value that says how many entries mean something; the others are not run, and are zeros in what it gives."""
+
+    def described(self) -> dict[str, Any]:
+        """As the native side reads it."""
+        return {"axis": self.axis, "count": self.count}
+
+
+@dataclass(frozen=True)
 class KernelCall:
     """A kernel, run on the batch inside the lane. It lives as long as the plan: the native side has its address."""
 
@@ -76,6 +90,17 @@ class KernelCall:
     kernel: Kernel
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    each: Entries | None = None
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """The values that have to be there."""
+        return (*self.inputs, *_counts(self.each))
+
+    @property
+    def writes(self) -> tuple[int, ...]:
+        """The values that it makes."""
+        return self.outputs
 
     def described(self) -> dict[str, Any]:
         """As the native side reads it; compiles the kernel."""
@@ -85,6 +110,7 @@ class KernelCall:
             "kernel": {**kernel, "options": _finite(kernel["options"])},
             "inputs": list(self.inputs),
             "outputs": list(self.outputs),
+            "each": self.each and self.each.described(),
         }
 
 
@@ -96,6 +122,17 @@ class ModelCall:
     model: str
     inputs: Mapping[str, int]
     outputs: Mapping[str, int]
+    each: Entries | None = None
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """The values that have to be there."""
+        return (*self.inputs.values(), *_counts(self.each))
+
+    @property
+    def writes(self) -> tuple[int, ...]:
+        """The values that it makes."""
+        return tuple(self.outputs.values())
 
     def described(self) -> dict[str, Any]:
         """As the native side reads it."""
@@ -104,6 +141,7 @@ class ModelCall:
             "model": self.model,
             "inputs": [{"name": name, "value": number} for name, number in self.inputs.items()],
             "outputs": [{"name": name, "value": number} for name, number in self.outputs.items()],
+            "each": self.each and self.each.described(),
         }
 
 
@@ -196,16 +234,26 @@ class Plan:
         """A line a step for people: where it runs, what it takes and gives."""
         lines = [self._line("row", call.step, call.inputs, call.outputs) for call in self.stages]
         for call in self.batch:
+            step = call.step + self._each(call.each)
             if isinstance(call, ModelCall):
-                lines.append(self._line("model", call.step, call.inputs.values(), call.outputs.values()))
+                lines.append(self._line("model", step, call.inputs.values(), call.outputs.values()))
             else:
-                lines.append(self._line("batch", call.step, call.inputs, call.outputs))
+                lines.append(self._line("batch", step, call.inputs, call.outputs))
         return lines
+
+    def _each(self, entries: Entries | None) -> str:
+        if entries is None:
+            return ""
+        return ", each" if entries.count is None else f", each of {self.values[entries.count].name}"
 
     def _line(self, place: str, step: str, inputs: Any, outputs: Any) -> str:  # noqa: ANN401 - any numbers
         ports = [[self.values[number].port for number in numbers] for numbers in (inputs, outputs)]
         taken, given = (", ".join(f"{port.name} {port}" for port in some) for some in ports)
         return f"{place:5} {step}: {taken} → {given}"
+
+
+def _counts(entries: Entries | None) -> tuple[int, ...]:
+    return () if entries is None or entries.count is None else (entries.count,)
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401 - what JSON holds

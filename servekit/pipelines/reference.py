@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from servekit.kernels.ports import Array
-from servekit.pipelines.plan import KernelCall, ModelCall, Plan, StageCall
+from servekit.kernels import ports
+from servekit.kernels.ports import ELEMENTS, Array
+from servekit.pipelines.plan import BatchCall, Entries, KernelCall, ModelCall, Plan, StageCall, Value
 from servekit.pipelines.schema import TEXTS
 
 Row = Mapping[str, Any]
@@ -69,13 +70,9 @@ def _batch_run(
     for call in plan.batch:
         if not batch.places:
             break
-        if isinstance(call, ModelCall):
-            given = run_model(call.model, {name: batch.values[number] for name, number in call.inputs.items()})
-            batch.values |= {number: given[name] for name, number in call.outputs.items()}
-        else:
-            refusals = _kernel_run(call, batch)
-            answers |= refusals
-            batch.without(refusals)
+        refusals = _call_run(plan, call, batch, run_model)
+        answers |= refusals
+        batch.without(refusals)
     for index, place in enumerate(batch.places):
         answers[place] = {
             name: rows[place][number] if plan.values[number].place == "row" else batch.values[number][index]
@@ -103,11 +100,59 @@ def _staged(calls: Sequence[StageCall], values: dict[int, Any], stages: Mapping[
     return None
 
 
-def _kernel_run(call: KernelCall, batch: _Batch) -> dict[int, Refused]:
-    arrays = {port: batch.values[number] for port, number in zip(call.kernel.inputs, call.inputs, strict=True)}
-    ran = call.kernel.run(**arrays)
-    batch.values |= dict(zip(call.outputs, ran.outputs.values(), strict=True))
-    messages = call.kernel.messages
+def _call_run(plan: Plan, call: BatchCall, batch: _Batch, run_model: RunModel) -> dict[int, Refused]:
+    """Adds what the call gives to the batch; the rows that it refuses."""
+    names = call.inputs if isinstance(call, ModelCall) else dict(zip(call.kernel.inputs, call.inputs, strict=True))
+    arrays = {name: batch.values[number] for name, number in names.items()}
+    places = np.array(batch.places)
+    meant = None if call.each is None else _meant(call.each, batch, next(iter(arrays.values())).shape[1])
+    if meant is not None:
+        arrays = {name: array[meant] for name, array in arrays.items()}
+        # Of the row that each entry is of.
+        places = places[np.nonzero(meant)[0]]
+    given: Mapping[int, Array] = {}
+    refusals: dict[int, Refused] = {}
+    if isinstance(call, KernelCall):
+        ran = call.kernel.run(**arrays)
+        given = dict(zip(call.outputs, ran.outputs.values(), strict=True))
+        for index in np.flatnonzero(ran.faults):
+            text = call.kernel.messages[ran.faults[index] - 1]
+            refusals.setdefault(int(places[index]), Refused(call.step, text))
+    elif len(places):
+        found = run_model(call.model, arrays)
+        given = {number: found[name] for name, number in call.outputs.items()}
+    if meant is not None:
+        given = {
+            number: _spread(plan.values[number], given.get(number), meant, _sizes(plan, batch))
+            for number in call.writes
+        }
+    batch.values |= given
+    return refusals
+
+
+def _meant(entries: Entries, batch: _Batch, count: int) -> Array:
+    """Which entries of the rows mean something."""
+    if entries.count is None:
+        return np.ones((len(batch.places), count), bool)
+    said = batch.values[entries.count].reshape(len(batch.places), 1)
+    # Compared as they are: of unsigned numbers some do not fit a signed one.
+    return np.arange(count, dtype=np.uint64) < np.where(said > 0, said, 0).astype(np.uint64)
+
+
+def _sizes(plan: Plan, batch: _Batch) -> dict[str, int]:
+    """What symbols and arithmetic stand for in the values that there are."""
+    shapes = [(plan.values[number].shape, array.shape[1:]) for number, array in batch.values.items()]
     return {
-        batch.places[index]: Refused(call.step, messages[fault - 1]) for index, fault in enumerate(ran.faults) if fault
+        axis: size for shape, sizes in shapes for axis, size in zip(shape, sizes, strict=True) if isinstance(axis, str)
     }
+
+
+def _spread(value: Value, found: Array | None, meant: Array, sizes: Mapping[str, int]) -> Array:
+    """What was given for the entries that mean something, and zeros for the others."""
+    if found is None:
+        shape = [ports.size(sizes.get(str(axis), axis), sizes) for axis in value.shape[1:]]
+        dtype = np.dtype(object) if value.dtype in TEXTS else ELEMENTS[value.dtype].numpy
+        found = np.empty((0, *shape), dtype)
+    spread = np.full((*meant.shape, *found.shape[1:]), b"" if value.dtype in TEXTS else 0, found.dtype)
+    spread[meant] = found
+    return spread

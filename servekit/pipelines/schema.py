@@ -56,6 +56,12 @@ def _is_option(value: object) -> bool:
     return isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
 
 
+def _each(value: object) -> bool | str:
+    if not isinstance(value, bool | str):
+        raise ValueError("true, false or the name of a value that counts entries is allowed")
+    return value if isinstance(value, bool) else _name(value)
+
+
 def _outputs(value: object) -> dict[str, str]:
     """Names of values, or a table of what clients see and the value it is."""
     names = _names(value)
@@ -129,6 +135,7 @@ def _named(value: object) -> object:
 
 Names = Annotated[tuple[str, ...] | dict[str, str], PlainValidator(_names)]
 Name = Annotated[str, PlainValidator(_name)]
+Each = Annotated[bool | str, PlainValidator(_each)]
 Shapes = Annotated[dict[str, tuple[int | str, ...]], PlainValidator(_shapes)]
 
 
@@ -144,6 +151,7 @@ class MainModel(Frozen):
     taken: Names = key("from", "values for its inputs, in order or by input; else values called like the inputs")
     given: Names = key("as", "names for its outputs, in order or by output; else the outputs' own")
     shapes: Shapes = Field(default={}, description="axes of a row of outputs, where the model's file leaves them open")
+    each: Each = Field(default=False, description="of a step, see there")
 
 
 class Step(Frozen):
@@ -157,6 +165,9 @@ class Step(Frozen):
     taken: Names = key("from", "values to take, in order or by port; else the first that the step before gave")
     given: Names = key("as", "names for what it gives, in order or by port; else the ports' own")
     shapes: Shapes = Field(default={}, description="of a model, see there")
+    each: Each = Field(
+        default=False, description="entries of the first axis are rows to it: true, or the value that says how many"
+    )
 
     @model_validator(mode="after")
     def _does_one_thing(self) -> "Step":

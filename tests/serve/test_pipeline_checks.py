@@ -27,13 +27,25 @@ def checked(folder, *arguments):
 )
 def test_each_step_has_a_cost(tmp_path, make, row):
     (model,) = json.loads(checked(make(tmp_path), "--json"))["models"]
-    found = model["pipeline"]
-    assert row in found["costs"]["row"]
+    assert row in model["pipeline"]["costs"]["row"]
+    check_costs(model["pipeline"])
+
+
+def check_costs(found):
     assert found["costs"]["unknown"] is None
     assert [run["rows"] for run in found["costs"]["runs"]][:1] == [1]
     for run in found["costs"]["runs"]:
         assert len(run["steps_us"]) == len(found["steps"])
         assert all(took_us > 0 for took_us in run["steps_us"])
+
+
+def test_steps_of_several_models_have_a_cost_each(tmp_path):
+    pipelines.classifier(tmp_path)
+    pipelines.chain(tmp_path)
+    chain, photos = json.loads(checked(tmp_path, "--json"))["models"]
+    assert [step.split()[0] for step in chain["pipeline"]["steps"]] == ["model", "model"]
+    check_costs(chain["pipeline"])
+    check_costs(photos["pipeline"])
 
 
 def test_a_step_that_refuses_the_row_says_why_and_nothing_fails(tmp_path):

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Answer, Caller, Mailbox, Refusal, Reply};
+use crate::{Answer, Caller, Mailbox, Passed, Pending, Refusal, Reply};
 
 /// Answers collected while a batch runs, by mailbox. Used again; in steady state nothing is allocated.
 ///
@@ -11,6 +11,8 @@ use crate::{Answer, Caller, Mailbox, Refusal, Reply};
 pub struct Answers {
     /// One entry per shard ever met: there are few, and they live as long as the process.
     groups: Vec<Group>,
+    /// Those who go on to another leg before they are answered.
+    passed: Vec<Passed>,
 }
 
 #[derive(Debug)]
@@ -30,6 +32,20 @@ impl Answers {
             self.groups.len() - 1
         });
         self.groups[place].answers.push(Answer { ticket, outcome });
+    }
+
+    /// Adds what a run came to for a whole request: an answer, unless the request goes on to another leg.
+    #[inline]
+    pub(crate) fn ran(&mut self, pending: Box<Pending>, outcome: Result<Reply, Refusal>) {
+        match outcome {
+            Ok(reply) if pending.way.is_some() => self.passed.push(Passed { pending, reply }),
+            outcome => self.push(pending.caller, outcome),
+        }
+    }
+
+    /// Takes those out who go on.
+    pub fn take_passed(&mut self) -> Vec<Passed> {
+        std::mem::take(&mut self.passed)
     }
 
     /// How many there are.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::split::{Part, Split};
-use crate::{Answers, Inputs, ModelKey, Patience, Pending, Refusal, Reply};
+use crate::{Answers, Inputs, ModelKey, Patience, Pending, Refusal, Reply, Way};
 
 /// What one request contributes to a batch: all of it, or some rows of an oversize one.
 ///
@@ -60,6 +60,14 @@ impl Item {
         }
     }
 
+    /// When its request came into this queue.
+    pub(crate) fn queued_at(&self) -> Instant {
+        match &self.content {
+            Content::Whole(pending) => pending.way.as_ref().map_or(pending.arrived_at, |way| way.since),
+            Content::Part(part) => part.split.queued_at,
+        }
+    }
+
     /// From this moment on it is not run.
     #[must_use]
     pub fn deadline(&self) -> Instant {
@@ -97,7 +105,7 @@ impl Item {
     #[inline]
     pub fn answer(self, outcome: Result<Reply, Refusal>, answers: &mut Answers) {
         match self.content {
-            Content::Whole(pending) => answers.push(pending.caller, outcome),
+            Content::Whole(pending) => answers.ran(pending, outcome),
             Content::Part(part) => part.answer(outcome, answers),
         }
     }
@@ -134,6 +142,16 @@ impl Item {
             Content::Whole(_) => 0,
             Content::Part(part) => part.start,
         }
+    }
+
+    /// What callers know a row of its request by; `None` where there is only one.
+    pub(crate) fn named_row(&self, row: u32) -> Option<u32> {
+        let named = |way: Option<&Way>| way.map_or((row, self.request_rows()), |way| (way.origin(row), way.rows));
+        let (row, rows) = match &self.content {
+            Content::Whole(pending) => named(pending.way.as_deref()),
+            Content::Part(part) => part.split.with_way(named),
+        };
+        (rows > 1).then_some(row)
     }
 
     /// Rows of its whole request.

@@ -178,14 +178,14 @@ impl Lane<'_> {
             self.refuse_part(items);
             return None;
         }
-        // What a shard took in during one tick arrived at one time.
-        let (mut arrived_at, mut queue) = (started_at, Duration::ZERO);
+        // What a shard took in during one tick came at one time.
+        let (mut queued_at, mut queue) = (started_at, Duration::ZERO);
         let mut faults = Faults { rest: &refused, row: 0 };
         for item in items.drain(start..) {
             let fault = faults.first_of(&item);
-            if item.arrived_at() != arrived_at {
-                arrived_at = item.arrived_at();
-                queue = started_at.saturating_duration_since(arrived_at);
+            if item.queued_at() != queued_at {
+                queued_at = item.queued_at();
+                queue = started_at.saturating_duration_since(queued_at);
             }
             let timing = Timing { queue, input, run, output, batch_rows: rows, dispatch: self.dispatch };
             let mut reply = Reply { outputs: Outputs::new(), timing, steps: steps_of(&item, &steps) };
@@ -219,7 +219,7 @@ impl Lane<'_> {
             run.requests -= 1;
             run.rows_refused += item.row_count();
         }
-        row_refused(&self.contract.model, (item.request_rows() > 1).then_some(row), text)
+        row_refused(&self.contract.model, item.named_row(row), text)
     }
 
     /// The last item is a part whose outputs cannot be put together with the others'.

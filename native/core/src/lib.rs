@@ -26,6 +26,7 @@ mod shape_class;
 mod split;
 mod targets;
 mod tensor;
+mod way;
 
 pub use answers::Answers;
 pub use arrivals::Arrivals;
@@ -53,3 +54,4 @@ pub use request::{Inputs, Outputs, Pending, Prepared, Reply, Timing};
 pub use scheduler::{ModelKey, Scheduler, Turn};
 pub use targets::latency_targets;
 pub use tensor::{Shape, Tensor, element_count};
+pub use way::{Entries, Passage, Passed, Route, Way};

@@ -1,8 +1,9 @@
 //! What a model must offer to be served; the engine implements it, tests fake it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Contract, Inputs, Item, Outputs, Refusal};
+use crate::{Contract, Inputs, Item, Outputs, Refusal, Route};
 
 /// A loaded model version. Shared by everyone who serves it; dropped with the last of them.
 pub trait Model: Send + Sync {
@@ -21,9 +22,15 @@ pub trait Model: Send + Sync {
     }
 
     /// Steps around the model's run, and that run itself, where there are any: first those of a [`Preparer`], then
-    /// those of an [`Executor`], in the order in which each gives their durations.
+    /// those of an [`Executor`], in the order in which each gives their durations, then those of the route's legs.
     fn steps(&self) -> &[Step] {
         &[]
+    }
+
+    /// Where requests go that this model has run; `None` where they are answered then. With a route the outputs of a run
+    /// are what the route takes.
+    fn route(&self) -> Option<Arc<dyn Route>> {
+        None
     }
 
     /// A lane of its own for the calling thread. Lanes of one model may run at the same time.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use crate::{Caller, Dispatch, Hold, Tensor};
+use crate::{Caller, Dispatch, Hold, Tensor, Way};
 
 /// Inputs in the contract's order; `None` where an optional one was left out. Most models have one; room for more would
 /// be moved along with every request.
@@ -33,6 +33,8 @@ pub struct Pending {
     pub alone: bool,
     /// What is known of it since its inputs were prepared; `None` where that is not done, or not yet.
     pub prepared: Option<Box<Prepared>>,
+    /// How far it has come, where its model runs in several legs.
+    pub way: Option<Box<Way>>,
 }
 
 /// What preparing a request came to, besides its inputs.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::{Answers, Caller, Inputs, Outputs, Pending, Prepared, Reason, Refusal, Reply, Tensor, Timing};
+use crate::{Answers, Caller, Inputs, Outputs, Pending, Prepared, Reason, Refusal, Reply, Tensor, Timing, Way};
 
 /// What the parts of one request share.
 #[derive(Debug)]
@@ -13,6 +13,7 @@ pub(crate) struct Split {
     /// Rows of the whole request.
     pub(crate) rows: u32,
     pub(crate) arrived_at: Instant,
+    pub(crate) queued_at: Instant,
     pub(crate) deadline: Instant,
     pub(crate) priority: u8,
     pub(crate) alone: bool,
@@ -29,6 +30,8 @@ pub(crate) struct Split {
 struct Merge {
     /// `None` once answered, by the last part or by the first that failed; then no further part runs.
     caller: Option<Caller>,
+    /// Of the request, while there is a caller.
+    way: Option<Box<Way>>,
     /// Outputs with the row they begin at, in the order in which they came.
     parts: Vec<(u32, Outputs)>,
     rows: u32,
@@ -41,10 +44,12 @@ struct Merge {
 impl Split {
     /// Takes a request over; its inputs stay with the first part.
     pub(crate) fn of(pending: Pending, answer_bytes_max: u64) -> Part {
-        let Pending { caller, inputs, rows, arrived_at, deadline, priority, alone, prepared } = pending;
+        let Pending { caller, inputs, rows, arrived_at, deadline, priority, alone, prepared, way } = pending;
+        let queued_at = way.as_ref().map_or(arrived_at, |way| way.since);
         let (timing, steps) = (Timing::default(), Vec::new());
-        let merge = Mutex::new(Merge { caller: Some(caller), parts: Vec::new(), rows: 0, bytes: 0, timing, steps });
-        let split = Self { rows, arrived_at, deadline, priority, alone, prepared, answer_bytes_max, merge };
+        let merge = Merge { caller: Some(caller), way, parts: Vec::new(), rows: 0, bytes: 0, timing, steps };
+        let merge = Mutex::new(merge);
+        let split = Self { rows, arrived_at, queued_at, deadline, priority, alone, prepared, answer_bytes_max, merge };
         Part { split: Arc::new(split), inputs, start: 0, rows }
     }
 
@@ -55,6 +60,11 @@ impl Split {
     /// Whether any part is still worth running.
     pub(crate) fn is_waiting(&self) -> bool {
         self.merge().caller.as_ref().is_some_and(Caller::is_waiting)
+    }
+
+    /// Looks at the way of the request, while it has one.
+    pub(crate) fn with_way<T>(&self, look: impl FnOnce(Option<&Way>) -> T) -> T {
+        look(self.merge().way.as_deref())
     }
 
     fn refuse(&self, refusal: Refusal, answers: &mut Answers) {
@@ -90,10 +100,13 @@ impl Split {
             merged(&mut merge.parts, timing, self.rows).map(|outputs| Reply { outputs, timing, steps })
         };
         merge.parts = Vec::new();
-        let caller = merge.caller.take();
+        let (caller, way) = (merge.caller.take(), merge.way.take());
         drop(merge);
         if let Some(caller) = caller {
-            answers.push(caller, outcome);
+            let &Self { rows, arrived_at, deadline, priority, alone, .. } = self;
+            let (inputs, prepared) = (Inputs::new(), None);
+            let whole = Pending { caller, inputs, rows, arrived_at, deadline, priority, alone, prepared, way };
+            answers.ran(Box::new(whole), outcome);
         }
     }
 }

@@ -48,5 +48,5 @@ pub use memory::give_back_freed_memory;
 pub use model::{
     Description, DeviceChoice, Execution, LoadedModel, ModelSpec, Placement, ProofSummary, Sample, Settings, Verdict,
 };
-pub use pipeline::{Pipeline, PipelineLane};
+pub use pipeline::{Leg, Pipeline, PipelineLane};
 pub use profile::{KnownSurface, ProfileFile, ProfileUse};

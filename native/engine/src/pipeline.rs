@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use servekit_core::{Contract, Executor, Model, Preparer, Reason, Refusal, Step};
+use servekit_core::{Contract, Executor, Model, Preparer, Reason, Refusal, Route, Step, StepPlace};
 use servekit_stages::StageLimits;
 
 use crate::LoadedModel;
@@ -13,34 +13,35 @@ mod contract;
 mod kernel;
 mod lane;
 mod layout;
+mod leg;
+mod legs;
 mod lengths;
 mod memory;
 mod plan;
 mod preparer;
+mod route;
 mod trying;
 
-use layout::Layout;
-use lengths::Lengths;
+use layout::numbered;
+use leg::Draft;
+use legs::{Cut, Cuts};
 use plan::Plan;
 use preparer::RowPreparer;
+use route::{Itinerary, Pass};
 
 pub use lane::PipelineLane;
-
-/// Calls of kernels may fill at least this much.
-const KERNEL_BYTES_MIN: u64 = 256 << 20;
-/// Kernels make wider types of what they are given, and several outputs.
-const KERNEL_BYTES_FACTOR: u64 = 16;
+pub use leg::Leg;
 
 /// A pipeline in service; to everybody who serves it, a model.
 ///
 /// It holds addresses of compiled kernels: whoever made its plan keeps them as long as the pipeline.
 pub struct Pipeline {
-    layout: Arc<Layout>,
-    models: Vec<Arc<LoadedModel>>,
+    /// The first has the stages, and takes what clients send.
+    legs: Vec<Arc<Leg>>,
     contract: Contract,
-    run_contract: Contract,
     steps: Vec<Step>,
-    kernel_bytes_max: u64,
+    /// Where there are several legs.
+    route: Option<Arc<Itinerary>>,
 }
 
 impl Pipeline {
@@ -54,59 +55,54 @@ impl Pipeline {
         folder: &Path,
         limits: StageLimits,
     ) -> Result<Self, Refusal> {
-        let plan = Plan::read(plan).map_err(|why| Refusal::new(Reason::ModelFile, format!("a pipeline: {why}")))?;
-        let name = plan.name.clone();
-        let contracts: Vec<(&str, &Contract)> =
-            models.iter().map(|(name, model)| (name.as_str(), model.contract())).collect();
-        let mut layout = Layout::new(plan, &contracts, folder, limits)
-            .map_err(|why| Refusal::new(Reason::ModelFile, format!("pipeline of '{name}': {why}")))?;
-        let models: Vec<Arc<LoadedModel>> = layout.models.iter().map(|&given| Arc::clone(&models[given].1)).collect();
-        let contracts: Vec<&Contract> = models.iter().map(|model| model.contract()).collect();
-        let kernel_bytes_max = models.iter().map(|model| {
-            let description = model.description();
-            description.arena_bytes_max.max(description.batch_bytes_max.saturating_mul(KERNEL_BYTES_FACTOR))
-        });
-        let (mut sent, mut queued) = (contract::sent(&layout, &contracts), contract::run(&layout, &contracts));
-        if let ([model], true) = (models.as_slice(), sent.is_batched()) {
-            layout.lengths = Lengths::of(&layout, model.contract(), model.padding());
+        let refused = |what: &str, why: String| Refusal::new(Reason::ModelFile, format!("{what}: {why}"));
+        let plan = Plan::read(plan).map_err(|why| refused("a pipeline", why))?;
+        let name = format!("pipeline of '{}'", plan.name);
+        Self::of(plan, models, (folder, limits)).map_err(|why| refused(&name, why))
+    }
+
+    fn of(
+        plan: Plan,
+        models: &[(String, Arc<LoadedModel>)],
+        surroundings: (&Path, StageLimits),
+    ) -> Result<Self, String> {
+        let outputs = plan.outputs.clone();
+        let Cuts { legs: cuts, carried } = legs::cut(plan)?;
+        let (mut drafts, mut passes) = (Vec::with_capacity(cuts.len()), Vec::with_capacity(cuts.len()));
+        for Cut { plan, taken, given, each } in cuts {
+            let carried = if drafts.is_empty() { carried.as_slice() } else { &[] };
+            drafts.push(Draft::new(plan, carried, models, surroundings)?);
+            passes.push(Pass { taken, given, each });
         }
-        if let Some(lengths) = &layout.lengths {
-            lengths.contract(&mut queued);
-            if layout.queues_as_sent() {
-                sent = queued.clone();
-            }
+        let known: Vec<_> = drafts.iter().map(|draft| (&draft.layout, draft.contracts())).collect();
+        let shown = outputs.iter().map(|output| (output.name.as_str(), output.value));
+        let mut contract = contract::sent(&known, shown);
+        let alone = Some(contract.batching.clone()).filter(|_| !contract.is_batched());
+        let steps: Vec<(String, StepPlace)> = drafts
+            .iter()
+            .flat_map(|draft| draft.layout.steps().map(|(name, place)| (name.to_owned(), place)))
+            .collect();
+        let steps = numbered(&steps);
+        let mut left = steps.as_slice();
+        let mut legs = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            let (own, behind) = left.split_at(draft.layout.steps().count());
+            left = behind;
+            legs.push(Arc::new(draft.finish(alone.as_ref(), own.to_vec())));
         }
-        Ok(Self {
-            contract: sent,
-            run_contract: queued,
-            steps: layout.steps(),
-            kernel_bytes_max: kernel_bytes_max.fold(KERNEL_BYTES_MIN, u64::max),
-            layout: Arc::new(layout),
-            models,
-        })
+        if let [leg] = legs.as_slice()
+            && leg.layout.queues_as_sent()
+        {
+            contract = leg.contract.clone();
+        }
+        let route = (legs.len() > 1).then(|| Arc::new(Itinerary::new(&legs, passes, &outputs)));
+        Ok(Self { legs, contract, steps, route })
     }
 
-    /// The models that its steps run, each once, in the order of their first runs.
+    /// What runs together, in order; each has a queue of its own.
     #[must_use]
-    pub fn models(&self) -> &[Arc<LoadedModel>] {
-        &self.models
-    }
-
-    /// Most rows of a batch: what all of its models take.
-    #[must_use]
-    pub fn batch_rows_max(&self) -> u32 {
-        let rows = self.models.iter().map(|model| model.description().batch_rows_max).min();
-        if self.contract.is_batched() { rows.unwrap_or(u32::MAX) } else { 1 }
-    }
-
-    /// A lane of its own; the same as [`Model::executor`] otherwise.
-    ///
-    /// # Errors
-    /// `LaneLost` or `LoadRefused` where a model has no further lane.
-    pub fn lane(&self) -> Result<PipelineLane, Refusal> {
-        let lanes = self.models.iter().map(|model| model.lane()).collect::<Result<_, Refusal>>()?;
-        let is_batched = self.contract.is_batched();
-        Ok(PipelineLane::new(Arc::clone(&self.layout), lanes, self.kernel_bytes_max, is_batched))
+    pub fn legs(&self) -> &[Arc<Leg>] {
+        &self.legs
     }
 }
 
@@ -116,22 +112,27 @@ impl Model for Pipeline {
     }
 
     fn run_contract(&self) -> &Contract {
-        &self.run_contract
+        &self.legs[0].contract
     }
 
     fn preparer(&self) -> Option<Box<dyn Preparer>> {
-        if self.layout.queues_as_sent() {
+        let layout = &self.legs[0].layout;
+        if layout.queues_as_sent() {
             return None;
         }
-        Some(Box::new(RowPreparer::new(Arc::clone(&self.layout))))
+        Some(Box::new(RowPreparer::new(Arc::clone(layout))))
     }
 
     fn steps(&self) -> &[Step] {
         &self.steps
     }
 
+    fn route(&self) -> Option<Arc<dyn Route>> {
+        self.route.as_ref().map(|route| Arc::clone(route) as Arc<dyn Route>)
+    }
+
     fn executor(&self) -> Result<Box<dyn Executor>, Refusal> {
-        Ok(Box::new(self.lane()?))
+        self.legs[0].executor()
     }
 }
 

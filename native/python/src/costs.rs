@@ -34,7 +34,8 @@ pub fn told(
     let pipeline = Pipeline::build(&pipeline.plan, models, &pipeline.folder, stages).map_err(Error::Load)?;
     let (mut runs, mut unknown) = (Vec::new(), None);
     let started_at = Instant::now();
-    for rows in [1, BATCH_ROWS.min(pipeline.batch_rows_max())] {
+    let rows_max = pipeline.legs().iter().map(|leg| leg.batch_rows_max()).min().unwrap_or(1);
+    for rows in [1, BATCH_ROWS.min(rows_max)] {
         if rows == 1 && !runs.is_empty() || started_at.elapsed() > ROW_TIME_MAX {
             break;
         }

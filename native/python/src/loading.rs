@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::json;
 use servekit_engine::{
-    CorePlan, Description, DeviceChoice, Environment, Execution, LoadedModel, LogLevel, ModelSpec, Pipeline,
+    CorePlan, Description, DeviceChoice, Environment, Execution, Leg, LoadedModel, LogLevel, ModelSpec, Pipeline,
     ProfileUse, Sample, Settings, Shares, core_plan,
 };
 use servekit_server::core::{
@@ -137,19 +137,50 @@ impl Loader {
     pub fn serve(&self, model: &config::Model, loaded: &Loaded) -> Vec<Served> {
         let file = || self.form(model, &loaded.model, Arc::clone(&loaded.model) as Arc<dyn Model>);
         let Some(pipeline) = &loaded.pipeline else { return vec![file()] };
-        let mut piped = self.form(model, &loaded.model, Arc::clone(pipeline) as Arc<dyn Model>);
-        // What was measured of the file is by the sizes of its own inputs.
-        piped.policy.class_surfaces = Vec::new().into();
-        piped.policy.rows_max = piped.policy.rows_max.min(pipeline.batch_rows_max());
-        let lanes = pipeline.models().iter().map(|model| model.description().lanes);
-        piped.policy.lanes = lanes.fold(piped.policy.lanes, u32::min);
+        let is_raw_asked = model.names().count() > 1;
+        let raw = is_raw_asked.then(|| Served { name: model.raw_name().into(), required: false, ..file() });
+        [Some(self.piped(model, loaded, pipeline)), raw].into_iter().flatten().collect()
+    }
+
+    /// A pipeline, with the legs behind its first.
+    fn piped(&self, model: &config::Model, loaded: &Loaded, pipeline: &Arc<Pipeline>) -> Served {
+        let times: Vec<Duration> = pipeline.legs().iter().map(|leg| one_row(leg).unwrap_or_default()).collect();
+        let whole = Some(times.iter().sum::<Duration>()).filter(|time| !time.is_zero());
+        let mut forms = pipeline.legs().iter().enumerate().map(|(place, leg)| {
+            let reached = if place == 0 { Arc::clone(pipeline) as Arc<dyn Model> } else { Arc::clone(leg) as _ };
+            let mut form = self.form(model, leg.models().first().unwrap_or(&loaded.model), reached);
+            self.aim(model, whole, &mut form);
+            // What was measured of the file is by the sizes of its own inputs.
+            form.policy.class_surfaces = Vec::new().into();
+            if leg.models().is_empty() {
+                (form.policy.surface, form.policy.cores, form.policy.lanes) = (None, 1, self.plan.runners);
+            }
+            // What is said of the model is said of its requests; entries of their rows may be more.
+            let said = model.batch_rows_max.filter(|_| place == 0).unwrap_or(self.limits.batch_rows_max);
+            form.policy.rows_max = leg.batch_rows_max().min(u32::try_from(said).unwrap_or(u32::MAX)).max(1);
+            let lanes = leg.models().iter().map(|model| model.description().lanes);
+            form.policy.lanes = lanes.fold(form.policy.lanes, u32::min);
+            // Who is late here already is of no use to the legs behind.
+            form.policy.egress += times[place + 1..].iter().sum::<Duration>();
+            form
+        });
+        let Some(mut piped) = forms.next() else { return self.form(model, &loaded.model, Arc::clone(pipeline) as _) };
+        let legs = pipeline.legs()[1..].iter().zip(forms);
+        piped.legs = legs.map(|(leg, form)| Served { name: leg_name(model, leg), ..form }).collect();
+        piped.description = fields(loaded.model.description());
         if model.execution != config::Placement::Inline {
             piped.placement = Placement::Pool;
             decide(&mut piped.description, "execution", "pool: what a pipeline does was not tried on a shard");
         }
-        let is_raw_asked = model.names().count() > 1;
-        let raw = is_raw_asked.then(|| Served { name: model.raw_name().into(), required: false, ..file() });
-        [Some(piped), raw].into_iter().flatten().collect()
+        piped
+    }
+
+    /// Sets what answers are to be there within, where one row takes this long.
+    fn aim(&self, model: &config::Model, one_row: Option<Duration>, form: &mut Served) {
+        let levels = u8::try_from(self.limits.priority_levels_max).unwrap_or(u8::MAX);
+        let said_ms = model.latency_target_ms.or(self.limits.latency_target_ms);
+        form.targets = latency_targets(levels, said_ms, &model.latency_targets_ms, one_row);
+        form.policy.target = form.targets[usize::from(self.batching.priority_default.clamp(1, levels)) - 1];
     }
 
     /// One form: what clients reach, with what is known of the file behind it.
@@ -162,11 +193,6 @@ impl Loader {
         if let Some(requests_max) = model.queue_requests_max {
             policy.requests_max = usize::try_from(requests_max).unwrap_or(usize::MAX);
         }
-        let levels = u8::try_from(self.limits.priority_levels_max).unwrap_or(u8::MAX);
-        let said_ms = model.latency_target_ms.or(self.limits.latency_target_ms);
-        let one_row = description.one_row_us.map(Duration::from_micros);
-        let targets = latency_targets(levels, said_ms, &model.latency_targets_ms, one_row);
-        policy.target = targets[usize::from(self.batching.priority_default.clamp(1, levels)) - 1];
         policy.mode = model.mode.unwrap_or(self.batching.mode);
         policy.cores = self.plan.runners_busy(description.intra_op);
         let surfaces = loaded.surfaces();
@@ -176,7 +202,7 @@ impl Loader {
             policy.class_surfaces = surfaces.iter().filter(|known| !known.shape.is_empty()).cloned().collect();
         }
         policy.egress = Duration::from_micros(self.batching.egress_reserve_us);
-        Served {
+        let mut form = Served {
             name: model.name.as_str().into(),
             version: model.version.as_str().into(),
             placement: match description.execution {
@@ -188,14 +214,17 @@ impl Loader {
                 config::Placement::Auto | config::Placement::Pool => description.inline_bytes_max,
             },
             policy,
-            targets,
+            targets: Box::default(),
             priority_default: self.batching.priority_default,
             required: model.required,
             platform: PLATFORM.into(),
             properties: properties(reached.contract()),
             description: fields(description),
+            legs: Vec::new(),
             model: reached,
-        }
+        };
+        self.aim(model, description.one_row_us.map(Duration::from_micros), &mut form);
+        form
     }
 
     /// How long a run of this model may take: the configured limit, or else ten times what a full batch is expected
@@ -208,6 +237,17 @@ impl Loader {
         let automatic = predicted_ms.unwrap_or(RANGE_MS.1).clamp(RANGE_MS.0, RANGE_MS.1);
         Duration::from_millis(self.limits.run_ms_max.unwrap_or(automatic))
     }
+}
+
+/// How long the models of a leg take for one row, where that is known.
+fn one_row(leg: &Leg) -> Option<Duration> {
+    let times = leg.models().iter().map(|model| model.description().one_row_us.map(Duration::from_micros));
+    times.sum()
+}
+
+/// What the queue of a leg is called.
+fn leg_name(model: &config::Model, leg: &Leg) -> Box<str> {
+    format!("{}/{}", model.name, leg.name()).into()
 }
 
 /// The operator's rows as tensors.

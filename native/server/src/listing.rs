@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use servekit_core::{
-    Model, ModelCounters, ModelKey, Outlook, Policy, Quota, Reason, Refusal, ShardCounters, Step, quoted,
+    Inputs, Model, ModelCounters, ModelKey, Outlook, Policy, Quota, Reason, Refusal, Route, ShardCounters, Step, Way,
+    quoted,
 };
 
 use crate::dialect::Letterhead;
@@ -40,6 +41,8 @@ pub struct Served {
     pub properties: Vec<(Box<str>, Box<str>)>,
     /// What the snapshot tells of it beyond what the server knows: device, digest, decisions and so on.
     pub description: serde_json::Map<String, serde_json::Value>,
+    /// The legs behind the first, where it has a route: what they are called, and their queues.
+    pub legs: Vec<Served>,
 }
 
 impl Served {
@@ -58,9 +61,10 @@ impl Served {
         if input_bytes > self.inline_bytes_max { Placement::Pool } else { self.placement }
     }
 
-    /// Who runs its batches. Preparing a request may take long, so a shard never does that.
+    /// Who runs its batches. Preparing a request may take long, so a shard never does that; and legs are the pool's.
     pub(crate) fn execution(&self) -> Placement {
-        if self.model.preparer().is_some() { Placement::Pool } else { self.placement }
+        let is_pooled = self.model.preparer().is_some() || self.model.route().is_some();
+        if is_pooled { Placement::Pool } else { self.placement }
     }
 
     /// Whether any request may go to a runner.
@@ -109,6 +113,15 @@ pub enum Absence {
     },
 }
 
+/// The legs that requests go through one after the other.
+#[derive(Clone)]
+pub(crate) struct Journey {
+    /// Leads them.
+    pub route: Arc<dyn Route>,
+    /// Of the queues, in the order of the legs.
+    pub keys: Arc<[ModelKey]>,
+}
+
 /// A served version with what the server adds to it.
 pub(crate) struct Version {
     /// Names it in schedulers and counters; never used again.
@@ -119,7 +132,13 @@ pub(crate) struct Version {
     pub steps: Box<[Step]>,
     /// What its answers begin with.
     pub letterhead: Letterhead,
-    /// Bytes that its requests may hold.
+    /// Whether its requests are prepared before they are in a batch.
+    pub prepares: bool,
+    /// Where its requests go on to; `None` for most.
+    pub journey: Option<Journey>,
+    /// Behind the first.
+    pub legs: Box<[Arc<Version>]>,
+    /// Bytes that its requests may hold; one for all legs.
     pub bytes: Arc<Quota>,
     /// Requests that wait in the pool's queue: a hint for refusing before a body is read.
     pub queued: AtomicUsize,
@@ -139,15 +158,32 @@ impl Version {
     /// Blocks in which a model's bytes are lent to shards.
     const BYTES_BLOCK: u64 = 1 << 20;
 
-    /// A version that nobody has asked anything yet.
+    /// A version that nobody has asked anything yet, with its legs. Their keys follow its own.
     pub(crate) fn new(key: ModelKey, mut served: Served, bytes_max: u64, threads: &[Arc<ShardCounters>]) -> Self {
+        let legs = std::mem::take(&mut served.legs);
+        let keys: Arc<[ModelKey]> = (key.0..).take(legs.len() + 1).map(ModelKey).collect();
+        let journey = served.model.route().map(|route| Journey { route, keys: Arc::clone(&keys) });
+        let bytes = Quota::new(bytes_max, Self::BYTES_BLOCK);
+        let leg = |(served, key): (Served, &ModelKey)| {
+            let leg = Self { journey: journey.clone(), ..Self::alone(*key, served, Arc::clone(&bytes), threads) };
+            Arc::new(leg)
+        };
+        let legs = legs.into_iter().zip(&keys[1..]).map(leg).collect();
+        Self { legs, journey, ..Self::alone(key, served, bytes, threads) }
+    }
+
+    /// A version without a route.
+    fn alone(key: ModelKey, mut served: Served, bytes: Arc<Quota>, threads: &[Arc<ShardCounters>]) -> Self {
         served.placement = served.execution();
         let steps: Box<[Step]> = served.model.steps().into();
         Self {
             key,
             letterhead: Letterhead::new(served.model.contract(), &served.version),
+            prepares: served.model.preparer().is_some(),
             served,
-            bytes: Quota::new(bytes_max, Self::BYTES_BLOCK),
+            journey: None,
+            legs: Box::default(),
+            bytes,
             queued: AtomicUsize::new(0),
             outlook: Outlook::new(Instant::now()),
             // Each thread that counts may have a queue of its own.
@@ -161,6 +197,18 @@ impl Version {
 }
 
 impl Version {
+    /// The way of a request with these inputs of the first leg; `None` where there is only one.
+    pub(crate) fn departing(&self, inputs: &Inputs, rows: u32, now: Instant) -> Option<Box<Way>> {
+        let Journey { route, .. } = self.journey.as_ref()?;
+        Some(Box::new(Way::new(rows, route.depart(inputs), now)))
+    }
+
+    /// The leg behind this one, if there is one.
+    pub(crate) fn next_leg(&self) -> Option<ModelKey> {
+        let Journey { keys, .. } = self.journey.as_ref()?;
+        keys.iter().copied().find(|key| *key > self.key)
+    }
+
     /// What its queues reckon with, for people; null before the first batch.
     pub(crate) fn estimate(&self) -> serde_json::Value {
         self.estimates.merged().and_then(|merged| serde_json::to_value(merged).ok()).unwrap_or_default()

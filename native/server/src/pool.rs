@@ -1,5 +1,6 @@
 //! Queues and lanes of the models that runner threads run, and the preparation of their requests.
 
+mod passing;
 mod preparing;
 mod state;
 
@@ -8,10 +9,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use passing::pass;
 use preparing::Task;
-use servekit_core::{
-    Answers, Batch, Executor, Fault, ModelKey, Outcome, Pending, Queued, Refusal, Refused, Scheduler, execute,
-};
+use servekit_core::{Answers, Batch, Fault, ModelKey, Outcome, Pending, Queued, Refusal, Refused, Scheduler, execute};
 use state::{Lent, Queue, State, Step, Work};
 
 use crate::listing::Version;
@@ -34,24 +34,30 @@ impl Pool {
         Self { state: Mutex::new(state), bell: Condvar::new() }
     }
 
-    /// Opens a model's queue with all its lanes, and a preparer where it has such.
+    /// Opens a model's queue with all its lanes, and a preparer where it has such; those of its legs too.
     ///
     /// # Errors
-    /// Those of [`Model::executor`](servekit_core::Model::executor).
+    /// Those of [`Model::executor`](servekit_core::Model::executor); then nothing is open.
     pub(crate) fn open(&self, version: &Arc<Version>) -> Result<(), Refusal> {
-        let served = &version.served;
-        let lanes: Result<Vec<_>, Refusal> =
-            (0..served.policy.lanes.max(1)).map(|_| served.model.executor().map(Some)).collect();
-        let (lanes, preparers) = (lanes?, Vec::from_iter(served.model.preparer()));
-        let prepares = !preparers.is_empty();
-        let queue = Queue { version: Arc::clone(version), lanes, preparers, estimated_at: None, is_closing: false };
+        let queue = |version: &Arc<Version>| {
+            let served = &version.served;
+            let lanes: Result<Vec<_>, Refusal> =
+                (0..served.policy.lanes.max(1)).map(|_| served.model.executor().map(Some)).collect();
+            let (lanes, preparers) = (lanes?, Vec::from_iter(served.model.preparer()));
+            Ok(Queue { version: Arc::clone(version), lanes, preparers, estimated_at: None, is_closing: false })
+        };
+        let legs = std::iter::once(version).chain(&version.legs);
+        let queues = legs.map(queue).collect::<Result<Vec<_>, Refusal>>()?;
         let mut state = self.lock();
-        state.scheduler.add(version.key, &*served.name, served.policy.clone());
-        if prepares {
-            state.scheduler.prepare(version.key);
+        for queue in queues {
+            let Version { key, served, prepares, .. } = &*queue.version;
+            state.scheduler.add(*key, &*served.name, served.policy.clone());
+            if *prepares {
+                state.scheduler.prepare(*key);
+            }
+            let place = state.queues.partition_point(|other| other.version.key < *key);
+            state.queues.insert(place, queue);
         }
-        let place = state.queues.partition_point(|queue| queue.version.key < version.key);
-        state.queues.insert(place, queue);
         Ok(())
     }
 
@@ -155,15 +161,19 @@ impl Pool {
                 let report = execute(&mut *lane, contract, batch, &Instant::now, answers);
                 version.counters[thread].ran(dispatch, &report);
                 report.fault.iter().for_each(fault);
+                let passed = if version.journey.is_some() { pass(&version, answers) } else { Vec::new() };
                 answers.send();
                 let lane = (report.outcome != Outcome::Lost).then_some(lane);
-                self.give_back(&version, lane, |scheduler| scheduler.ran(version.key, &report, report.ended_at));
+                let key = version.key;
+                let tell = |scheduler: &mut Scheduler| scheduler.ran(key, &report, report.ended_at);
+                self.give_back(Lent { version, lane }, tell, passed, answers);
             }
             Err(refusal) => {
                 batch.items.drain(..).for_each(|item| item.answer(Err(refusal.clone()), answers));
                 answers.send();
-                let run = batch.run;
-                self.give_back(&version, None, |scheduler| scheduler.abandon(version.key, run, Instant::now()));
+                let (key, run) = (version.key, batch.run);
+                let tell = |scheduler: &mut Scheduler| scheduler.abandon(key, run, Instant::now());
+                self.give_back(Lent { version, lane: None }, tell, Vec::new(), answers);
             }
         }
     }
@@ -229,17 +239,32 @@ impl Pool {
         state
     }
 
-    /// Puts a lane back where it came from, and tells the scheduler what became of its batch.
-    fn give_back(&self, version: &Version, lane: Option<Box<dyn Executor>>, tell: impl FnOnce(&mut Scheduler)) {
+    /// Puts a lane back where it came from, and tells the scheduler what became of its batch. Those who go on to another
+    /// leg are queued there before a queue may close for having nothing to do; who is not taken is answered.
+    fn give_back(
+        &self,
+        Lent { version, lane }: Lent,
+        tell: impl FnOnce(&mut Scheduler),
+        passed: Vec<(ModelKey, Box<Pending>)>,
+        answers: &mut Answers,
+    ) {
         let mut state = self.lock();
         tell(&mut state.scheduler);
         let now = Instant::now();
+        for (key, pending) in passed {
+            if let Err(refused) = state.go_on(key, pending, now) {
+                answers.push(refused.pending.caller, Err(refused.refusal));
+            }
+            state.count(key);
+        }
         state.publish(version.key, now);
         state.estimate(version.key, now);
         if let Some(place) = state.place(version.key) {
             state.queues[place].lanes.push(lane);
             state.bury(place);
         }
+        drop(state);
+        answers.send();
     }
 
     /// Wakes a runner where one sleeps and there is something to do, or to wait for, that no other one sees to.

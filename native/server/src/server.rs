@@ -162,8 +162,9 @@ impl Server {
     /// Where the model cannot have its lanes; whatever was served before still is.
     pub fn publish(&self, served: Served) -> Result<(), Refusal> {
         let mut control = self.control();
-        control.models_published += 1;
-        let key = ModelKey(control.models_published);
+        let key = ModelKey(control.models_published + 1);
+        // Each leg has a key of its own.
+        control.models_published += 1 + served.legs.len() as u32;
         let (name, version, required) = (served.name.clone(), served.version.clone(), served.required);
         let bytes_max = self.shared.limits.model_in_flight_bytes_max;
         let published = Arc::new(Version::new(key, served, bytes_max, &self.shared.counters));

@@ -142,8 +142,28 @@ fn put_counted(shared: &Shared, version: &Version, model: &mut Map<String, Value
         counted.queue_rows += queued.rows as u64;
         model.insert("batch_rows_max".into(), json!(rows_max));
     }
+    if !version.legs.is_empty() {
+        let legs: Vec<Value> = version.legs.iter().map(|leg| self::leg(shared, leg, &mut counted)).collect();
+        model.insert("legs".into(), json!(legs));
+    }
     model.insert("estimate".into(), version.estimate());
     if let Ok(Value::Object(counted)) = serde_json::to_value(&counted) {
         model.extend(counted);
     }
+}
+
+/// The queue of a leg behind the first. What its steps took is told with those of the whole model.
+fn leg(shared: &Shared, leg: &Version, whole: &mut ModelSnapshot) -> Value {
+    let mut shown = Map::new();
+    shown.insert("name".into(), json!(leg.served.name));
+    shown.insert("batch_rows_max".into(), json!(leg.served.policy.rows_max));
+    shown.insert("lanes".into(), json!(leg.served.policy.lanes));
+    put_counted(shared, leg, &mut shown);
+    for step in counted(leg).steps {
+        if let Some(known) = whole.steps.iter_mut().find(|known| known.name == step.name) {
+            *known = step;
+        }
+    }
+    shown.remove("steps");
+    Value::Object(shown)
 }

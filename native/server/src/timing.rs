@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use servekit_core::Timing;
+use servekit_wire::is_token;
 use smallvec::SmallVec;
 
 use crate::config::ServerTiming;
@@ -92,11 +93,6 @@ impl TimingText {
     fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
-}
-
-/// Whether a token of HTTP may hold this byte.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]

@@ -133,6 +133,7 @@ fn server_that(server_timing: ServerTiming) -> Server {
         platform: "onnxruntime_onnx".into(),
         properties: Vec::new(),
         description: serde_json::Map::new(),
+        legs: Vec::new(),
     };
     server.publish(served).expect("a fake model has lanes");
     server.listen().expect("listens");

@@ -127,6 +127,7 @@ impl Slackline {
             priority,
             alone: false,
             prepared: None,
+            way: None,
         }
     }
 

@@ -58,6 +58,7 @@ impl Inbox {
             priority: 0,
             alone: false,
             prepared: None,
+            way: None,
         }
     }
 

@@ -5,6 +5,7 @@
 mod bounds;
 mod clock;
 mod dice;
+mod gate;
 mod inbox;
 mod model;
 mod preparer;

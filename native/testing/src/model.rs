@@ -1,13 +1,14 @@
 //! A model that gives its inputs back, or does what its test tells it.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use servekit_core::{
     Contract, Executor, Item, Model, Outputs, Preparer, Refusal, RowFault, RunFailure, RunOutputs, Step, Tensor,
 };
 
+use crate::gate::Gate;
 use crate::preparer::{BATCH_STEPS, steps};
 use crate::{Clock, Preparing, fp32_values};
 
@@ -30,7 +31,8 @@ pub struct FakeModel {
     contract: Arc<Contract>,
     preparing: Option<Preparing>,
     steps: Arc<[Step]>,
-    state: Arc<(Mutex<State>, Condvar)>,
+    gate: Gate,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug, Default)]
@@ -45,16 +47,19 @@ struct State {
     rows_max: Option<u32>,
     is_lost: bool,
     is_misshapen: bool,
-    is_held: bool,
-    running: usize,
-    time: Option<(Clock, Duration)>,
 }
 
 impl FakeModel {
     /// A model with this contract.
     #[must_use]
     pub fn new(contract: Contract) -> Self {
-        Self { contract: Arc::new(contract), preparing: None, steps: Arc::default(), state: Arc::default() }
+        Self {
+            contract: Arc::new(contract),
+            preparing: None,
+            steps: Arc::default(),
+            gate: Gate::default(),
+            state: Arc::default(),
+        }
     }
 
     /// A model with this contract that prepares its requests, and has steps.
@@ -97,24 +102,22 @@ impl FakeModel {
 
     /// A run lets this much time pass.
     pub fn take_time(&self, clock: &Clock, each: Duration) {
-        self.state().time = Some((clock.clone(), each));
+        self.gate.take_time(clock, each);
     }
 
     /// Runs stop in the middle until [`release`](Self::release).
     pub fn hold(&self) {
-        self.state().is_held = true;
+        self.gate.hold();
     }
 
     /// Lets runs go on.
     pub fn release(&self) {
-        self.state().is_held = false;
-        self.state.1.notify_all();
+        self.gate.release();
     }
 
     /// Waits until this many runs are in the middle at once.
     pub fn wait_running(&self, count: usize) {
-        let state = self.state();
-        drop(self.state.1.wait_while(state, |state| state.running < count).unwrap_or_else(PoisonError::into_inner));
+        self.gate.wait_running(count);
     }
 
     /// The runs so far, and forgets them.
@@ -130,7 +133,7 @@ impl FakeModel {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -156,24 +159,9 @@ struct FakeExecutor {
     model: FakeModel,
 }
 
-impl FakeExecutor {
-    /// Marks the run as being in the middle, and stays there while the test holds it.
-    fn pass_gate(&self) {
-        let (lock, changed) = &*self.model.state;
-        let mut state = lock.lock().unwrap_or_else(PoisonError::into_inner);
-        state.running += 1;
-        changed.notify_all();
-        let mut state = changed.wait_while(state, |state| state.is_held).unwrap_or_else(PoisonError::into_inner);
-        state.running -= 1;
-        if let Some((clock, each)) = &state.time {
-            clock.advance(*each);
-        }
-    }
-}
-
 impl Executor for FakeExecutor {
     fn run(&mut self, items: &[Item], rows: u32) -> Result<RunOutputs, RunFailure> {
-        self.pass_gate();
+        self.model.gate.pass();
         let outputs = echo(items);
         let values = row_values(outputs.first(), rows);
         let mut state = self.model.state();
@@ -189,7 +177,7 @@ impl Executor for FakeExecutor {
         let worked = failure.is_none() && !panics;
         let refused = faults(&values, &state.refused);
         state.recorded.push(Recorded { rows, items: items.len(), values, worked });
-        let (is_misshapen, run) = (state.is_misshapen, state.time.as_ref().map_or(Duration::ZERO, |(_, each)| *each));
+        let is_misshapen = state.is_misshapen;
         drop(state);
         if panics {
             // As a panic does, but past the hook, which would print it.
@@ -200,7 +188,7 @@ impl Executor for FakeExecutor {
         }
         let outputs = if is_misshapen { outputs.iter().map(with_one_row_more).collect() } else { outputs };
         let steps = if self.model.steps.is_empty() { Vec::new() } else { BATCH_STEPS.to_vec() };
-        Ok(RunOutputs { outputs, run, refused, steps, ..RunOutputs::default() })
+        Ok(RunOutputs { outputs, run: self.model.gate.time(), refused, steps, ..RunOutputs::default() })
     }
 }
 

@@ -1,11 +1,12 @@
 //! How a model prepares its requests that does what its test tells it.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use servekit_core::{Inputs, Preparer, Reason, Refusal, Step, StepPlace, Tensor};
 
+use crate::gate::Gate;
 use crate::{Clock, fp32, fp32_values};
 
 /// What the steps of a batch take: a kernel, and the model.
@@ -22,7 +23,8 @@ pub(crate) fn steps() -> Arc<[Step]> {
 /// Doubles every value of the first input, which is FP32. Clones are handles of the same one.
 #[derive(Clone, Debug, Default)]
 pub struct Preparing {
-    state: Arc<(Mutex<State>, Condvar)>,
+    gate: Gate,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug)]
@@ -33,24 +35,12 @@ struct State {
     panicking: HashSet<u32>,
     /// Columns of what it gives, for each of what it gets.
     widening: usize,
-    is_held: bool,
-    running: usize,
-    time: Option<(Clock, Duration)>,
     preparers: usize,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self {
-            begun: Vec::new(),
-            refused: HashSet::new(),
-            panicking: HashSet::new(),
-            widening: 1,
-            is_held: false,
-            running: 0,
-            time: None,
-            preparers: 0,
-        }
+        Self { begun: Vec::new(), refused: HashSet::new(), panicking: HashSet::new(), widening: 1, preparers: 0 }
     }
 }
 
@@ -72,24 +62,22 @@ impl Preparing {
 
     /// Each preparation lets this much time pass.
     pub fn take_time(&self, clock: &Clock, each: Duration) {
-        self.state().time = Some((clock.clone(), each));
+        self.gate.take_time(clock, each);
     }
 
     /// Preparations stop in the middle until [`release`](Self::release).
     pub fn hold(&self) {
-        self.state().is_held = true;
+        self.gate.hold();
     }
 
     /// Lets preparations go on.
     pub fn release(&self) {
-        self.state().is_held = false;
-        self.state.1.notify_all();
+        self.gate.release();
     }
 
     /// Waits until this many preparations are in the middle at once.
     pub fn wait_running(&self, count: usize) {
-        let state = self.state();
-        drop(self.state.1.wait_while(state, |state| state.running < count).unwrap_or_else(PoisonError::into_inner));
+        self.gate.wait_running(count);
     }
 
     /// First values of the requests whose preparation has begun, and forgets them.
@@ -110,7 +98,7 @@ impl Preparing {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -120,18 +108,11 @@ struct FakePreparer {
 
 impl Preparer for FakePreparer {
     fn prepare(&mut self, inputs: &Inputs, _rows: u32, steps: &mut Vec<Duration>) -> Result<Inputs, Refusal> {
-        let (lock, changed) = &*self.preparing.state;
-        let mut state = lock.lock().unwrap_or_else(PoisonError::into_inner);
         let values = inputs[0].as_ref().map(fp32_values).unwrap_or_default();
         let first = values.first().copied().unwrap_or_default();
-        state.begun.push(first);
-        state.running += 1;
-        changed.notify_all();
-        let mut state = changed.wait_while(state, |state| state.is_held).unwrap_or_else(PoisonError::into_inner);
-        state.running -= 1;
-        if let Some((clock, each)) = &state.time {
-            clock.advance(*each);
-        }
+        self.preparing.state().begun.push(first);
+        self.preparing.gate.pass();
+        let state = self.preparing.state();
         let has = |marked: &HashSet<u32>| marked.contains(&first.to_bits());
         let (panics, refuses, widening) = (has(&state.panicking), has(&state.refused), state.widening);
         drop(state);

@@ -11,9 +11,6 @@ use crate::output::Output;
 use crate::payload::Payload;
 use crate::reply::{GrpcStatus, Reply};
 
-/// How long a closing connection drops what still comes, once its last answer is written.
-pub(crate) const LINGER_MAX: Duration = Duration::from_secs(1);
-
 /// A connection from its first byte to its last. Its owner feeds what it reads to [`advance`](Self::advance), answers
 /// the events, writes [`output`](Self::output) to the socket, and closes the socket when [`ended`](Self::ended) is
 /// true and the output is empty.

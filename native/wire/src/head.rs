@@ -7,6 +7,12 @@ use smallvec::SmallVec;
 
 use crate::decimal;
 
+/// Whether a token of HTTP may hold this byte (RFC 9110, 5.6.2).
+#[must_use]
+pub fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 /// The verbs that routes know; others are `Other` and meet 405.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {

@@ -15,13 +15,14 @@ mod hpack;
 mod http1;
 mod http2;
 mod limits;
+mod linger;
 mod output;
 mod payload;
 mod reply;
 
 pub use connection::Connection;
 pub use event::{CloseReason, Event, StreamId, Violation};
-pub use head::{Head, HeadBuilder, Method, Version};
+pub use head::{Head, HeadBuilder, Method, Version, is_token};
 pub use limits::Limits;
 pub use output::Output;
 pub use payload::{Payload, Piece};

@@ -26,6 +26,11 @@ def test_a_batch_stands_beside_the_row():
     assert told[0].endswith("  1.9 ms, 15.3 ms for 8 rows")
 
 
+def test_a_step_that_no_entry_came_to_was_not_run():
+    told = shown([{"rows": 1, "steps_us": [*STEPS_US[:3], 0.0]}])
+    assert told[3].endswith("  not run, as there were no entries")
+
+
 def test_a_row_that_is_refused_is_told_at_its_step():
     told = shown([], "pipeline of 'own': before step 2 (resize): the image is odd; send another")
     assert [line.rpartition("  ")[2] for line in told[:4]] == [

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from servekit.kernels import image
 
@@ -50,3 +51,67 @@ def test_letterbox_puts_bars_around():
     assert (bound.run_compiled(image=PHOTO).outputs["padded"] == expected).all()
     too_wide = np.zeros((1, 10, 49, 3), np.uint8)
     assert bound.run_compiled(image=too_wide).faults.tolist() == [1]
+
+
+def weights(start, end, count, length, antialias):
+    """What each of `length` pixels weighs in each of `count`, as triangles around their middles."""
+    step = (end - start) / count
+    reach = max(step, 1) if antialias else 1
+    middles = start + (np.arange(count) + 0.5) * step
+    found = np.clip(1 - np.abs(np.arange(length) + 0.5 - middles[:, None]) / reach, 0, None)
+    return found / found.sum(1, keepdims=True)
+
+
+def naive_crop(photo, box, height, width, antialias):
+    (left, top), (right, bottom) = np.clip(np.reshape(box, (2, 2)), 0, photo.shape[1::-1])
+    down = weights(top, bottom, height, photo.shape[0], antialias)
+    across = weights(left, right, width, photo.shape[1], antialias)
+    return np.einsum("yh,xw,hwc->yxc", down, across, photo.astype(np.float64))
+
+
+BOXES = np.array(
+    [
+        [0, 0, 41, 37],
+        [3.25, 4.5, 30.75, 9],
+        [8, 8, 9, 9],
+        [5.2, 5.1, 5.3, 30],
+        [-9, -2.5, 12, 60],
+        [40.5, 36.5, 99, 99],
+    ],
+    np.float32,
+)
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+@pytest.mark.parametrize(("height", "width"), [(12, 9), (50, 64), (1, 1)])
+def test_crops_are_the_formula(height, width, antialias):
+    bound = image.crops.bind(height=height, width=width, antialias=antialias)
+    ours = bound.run_compiled(image=PHOTO, boxes=np.stack([BOXES, BOXES[::-1]])).outputs["crops"]
+    for photo, boxes, found in zip(PHOTO, (BOXES, BOXES[::-1]), ours, strict=True):
+        expected = np.stack([naive_crop(photo, box.astype(float), height, width, antialias) for box in boxes])
+        assert np.abs(found - expected).max() < 0.5 + 1e-4
+
+
+def test_crops_are_those_of_pillow():
+    ours = image.crops.bind(height=16, width=11).run_compiled(image=PHOTO[:1], boxes=BOXES[None, :4]).outputs["crops"]
+    picture = Image.fromarray(PHOTO[0])
+    for box, found in zip(BOXES, ours[0], strict=False):
+        theirs = picture.resize((11, 16), Image.Resampling.BILINEAR, box=tuple(box))
+        assert np.abs(np.asarray(theirs).astype(int) - found).max() <= 1
+
+
+def test_a_box_as_large_as_its_crop_is_copied():
+    bound = image.crops.bind(height=5, width=7)
+    ours = bound.run_compiled(image=PHOTO, boxes=np.full((2, 1, 4), [20, 30, 27, 35], np.float32)).outputs["crops"]
+    assert (ours[:, 0] == PHOTO[:, 30:35, 20:27]).all()
+
+
+def test_a_box_without_a_picture_is_zeros():
+    sides = [[5, 5, 5, 9], [9, 9, 5, 5], [41, 0, 50, 9], [-9, 0, 0, 9], [0, np.nan, 9, 9], [0, 0, np.inf, 9]]
+    sides += [[-np.inf, 0, 9, 9], [0, 0, 0, 0], [2, 2, 9, 9]]
+    given = np.array([sides], np.float32)
+    ours = image.crops.bind(height=3, width=3).run_compiled(image=PHOTO[:1] | 1, boxes=given).outputs["crops"][0]
+    assert not ours[:-1].any()
+    assert ours[-1].all()
+    none = image.crops.bind(height=3, width=0).run_compiled(image=PHOTO[:, :0], boxes=np.zeros((2, 4, 4), np.float32))
+    assert (none.outputs["crops"].shape, none.faults.tolist()) == ((2, 4, 3, 0, 3), [0, 0])

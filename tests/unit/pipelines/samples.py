@@ -33,6 +33,7 @@ COLUMNS = model(
     CLASSES,
 )
 DETECTOR = model("own", [tensor("images", "FP32", -1, 3, 640, 640)], [tensor("output0", "FP32", -1, 84, 8400)])
+CROP_CLASSIFIER = model("classifier", [tensor("pixels", "FP32", -1, 3, 224, 224)], [tensor("logits", "FP32", -1, 10)])
 SCORER = model("own", [tensor("x", "FP32", -1, 4)], [tensor("y", "FP32", -1, 3)])
 
 IMAGE_STEPS = """

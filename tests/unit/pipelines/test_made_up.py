@@ -102,6 +102,13 @@ def test_numbers_have_the_inputs_type_and_shape():
     assert told.endswith("means: made-up bfloat16 [2]")
 
 
+def test_a_count_of_entries_is_all_of_them():
+    steps = "inputs: {x: 'float32[20, 4]', found: int64}\nmodel: {from: {x: x}, each: found}"
+    rows, told = made(samples.plan(steps, samples.SCORER))
+    assert rows["found"] == ([1, 1], (20).to_bytes(8, "little"))
+    assert told == "x: made-up float32 [20, 4]; found: all entries"
+
+
 def sample(name, datatype, shape, raw):
     return {"name": name, "datatype": datatype, "shape": shape, "base64": base64.b64encode(raw).decode()}
 

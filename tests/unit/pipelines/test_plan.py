@@ -46,23 +46,26 @@ def test_a_row_that_goes_to_its_caller_as_it_came_needs_no_place_in_the_batch():
 
 
 @pytest.mark.parametrize(
-    ("name", "contract"),
+    ("name", "contracts"),
     [
-        ("image_classification", samples.CLASSIFIER),
-        ("object_detection", samples.DETECTOR),
-        ("tabular_classification", samples.TABLE),
-        ("text_embedding", samples.ENCODER),
+        ("detect_and_classify", (samples.DETECTOR, samples.CROP_CLASSIFIER)),
+        ("image_classification", (samples.CLASSIFIER,)),
+        ("object_detection", (samples.DETECTOR,)),
+        ("tabular_classification", (samples.TABLE,)),
+        ("text_embedding", (samples.ENCODER,)),
     ],
 )
-def test_no_two_values_that_are_needed_at_once_share_a_buffer(name, contract):
+def test_no_two_values_that_are_needed_at_once_share_a_buffer(name, contracts):
     text = recipe(name).decode()
-    found = plan(text, contract)
+    found = plan(text, *contracts)
     needed_from, needed_to = {}, {}
     for time, call in enumerate(found.batch, 1):
         taken, given = (
             list(numbers.values()) if isinstance(numbers, dict) else list(numbers)
             for numbers in (call.inputs, call.outputs)
         )
+        if call.each and call.each.count is not None:
+            taken.append(call.each.count)
         for number in (*taken, *given):
             needed_from.setdefault(number, time if number in given else 0)
             needed_to[number] = time
@@ -85,7 +88,7 @@ def test_a_plan_crosses_as_json(monkeypatch):
     monkeypatch.setattr(Kernel, "compiled", lambda kernel: SimpleNamespace(address=4096))
     found = plan(samples.IMAGE_STEPS + "raw: true")
     crossed = json.loads(found.as_json())
-    assert (crossed["version"], crossed["name"], crossed["raw"], crossed["slots"]) == (1, "own", True, 2)
+    assert (crossed["version"], crossed["name"], crossed["raw"], crossed["slots"]) == (2, "own", True, 2)
     assert crossed["inputs"] == [{"name": "image", "value": 0}]
     assert crossed["outputs"] == [{"name": "logits", "value": 5}]
     assert crossed["values"][2] == {
@@ -109,7 +112,9 @@ def test_a_plan_crosses_as_json(monkeypatch):
         "model": "own",
         "inputs": [{"name": "pixels", "value": 4}],
         "outputs": [{"name": "logits", "value": 5}],
+        "each": None,
     }
+    assert normalise["each"] is None
 
 
 def test_a_kernel_that_mixes_rows_ends_the_load(tmp_path):

@@ -5,12 +5,23 @@ from tests.unit.pipelines import samples
 from tests.unit.pipelines.samples import plan
 
 MODELS = {
-    "image_classification": samples.CLASSIFIER,
-    "object_detection": samples.DETECTOR,
-    "tabular_classification": samples.TABLE,
-    "text_embedding": samples.UNNAMED_ENCODER,
+    "detect_and_classify": (samples.DETECTOR, samples.CROP_CLASSIFIER),
+    "image_classification": (samples.CLASSIFIER,),
+    "object_detection": (samples.DETECTOR,),
+    "tabular_classification": (samples.TABLE,),
+    "text_embedding": (samples.UNNAMED_ENCODER,),
 }
 CONTRACTS = {
+    "detect_and_classify": (
+        [("image", "BYTES", [-1])],
+        [
+            ("boxes", "FP32", [-1, 20, 4]),
+            ("scores", "FP32", [-1, 20]),
+            ("classes", "INT64", [-1, 20]),
+            ("probabilities", "FP32", [-1, 20]),
+            ("count", "INT64", [-1, 1]),
+        ],
+    ),
     "image_classification": (
         [("image", "BYTES", [-1])],
         [("probabilities", "FP32", [-1, 5]), ("classes", "INT64", [-1, 5])],
@@ -38,7 +49,7 @@ def test_every_recipe_is_tried():
 
 @pytest.mark.parametrize("name", recipes())
 def test_a_recipe_fits_a_model_of_its_kind_and_shows_its_own_contract(name):
-    contract = plan(recipe(name).decode(), MODELS[name]).contract()
+    contract = plan(recipe(name).decode(), *MODELS[name]).contract()
     shown = [
         [(tensor["name"], tensor["datatype"], tensor["shape"]) for tensor in contract[way]]
         for way in ("inputs", "outputs")

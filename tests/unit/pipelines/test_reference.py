@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from servekit.pipelines import recipe
 from servekit.pipelines.reference import Refused, reference_run
@@ -172,3 +174,138 @@ def test_texts_reach_a_model_as_they_were_sent():
         plan("inputs: {x: bytes}", contract), [{"x": b"a\0"}, {"x": b""}], lambda _, inputs: {"y": inputs["x"]}
     )
     assert [answer["y"] for answer in answers] == [b"a\0", b""]
+
+
+# Entries of a row that are rows to a step ----------------------------------------------------------------------------
+
+PARTS = model("own", [tensor("x", "FP32", -1, 2)], [tensor("y", "FP32", -1, 3), tensor("word", "BYTES", -1)])
+COUNTED = plan("inputs: {parts: 'float32[4, 2]', found: int64}\nmodel: {each: found, from: parts}", PARTS)
+
+
+def parts_of(counts, dtype=np.int64):
+    """Rows of four entries, all of them different."""
+    numbers = np.arange(8 * len(counts), dtype=np.float32).reshape(-1, 4, 2)
+    return [{"parts": row, "found": np.array([count], dtype)} for row, count in zip(numbers, counts, strict=True)]
+
+
+def joined(name, inputs):
+    """Sums of each of its rows, and a word that is never empty."""
+    words = np.array([f"of {row[0]:.0f}".encode() for row in inputs["x"]], object)
+    return {"y": inputs["x"].sum(1)[:, None] + np.arange(1, 4), "word": words}
+
+
+def test_the_entries_of_all_rows_run_together_and_the_others_not_at_all():
+    seen = []
+
+    def run(name, inputs):
+        seen.append(inputs["x"].tolist())
+        return joined(name, inputs)
+
+    answers = reference_run(COUNTED, parts_of([2, 0, -3, 9]), run)
+    assert seen == [[[0, 1], [2, 3], [24, 25], [26, 27], [28, 29], [30, 31]]]
+    assert answers[0]["y"].tolist() == [[2, 3, 4], [6, 7, 8], [0, 0, 0], [0, 0, 0]]
+    assert answers[0]["word"].tolist() == [b"of 0", b"of 2", b"", b""]
+    assert not answers[1]["y"].any()
+    assert not answers[2]["y"].any()
+    assert answers[3]["y"][:, 0].tolist() == [50, 54, 58, 62]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "count", "meant"),
+    [
+        ("int64", -(2**63), 0),
+        ("int64", 2**63 - 1, 4),
+        ("uint64", 2**64 - 1, 4),
+        ("int8", -1, 0),
+        ("uint8", 255, 4),
+        ("int32", 3, 3),
+    ],
+)
+def test_a_count_is_taken_for_none_to_all(dtype, count, meant):
+    for shape in ("", "[]", "[1]"):
+        written = f"inputs: {{parts: 'float32[4, 2]', found: '{dtype}{shape}'}}\nmodel: {{each: found, from: parts}}"
+        rows = parts_of([count], dtype)
+        if shape == "[]":
+            rows[0]["found"] = rows[0]["found"].reshape(())
+        answer = reference_run(plan(written, PARTS), rows, joined)[0]
+        assert [bool(word) for word in answer["word"]] == [True] * meant + [False] * (4 - meant)
+
+
+def test_no_model_runs_without_entries_and_the_row_keeps_its_shape():
+    def never(name, inputs):
+        raise AssertionError(name)
+
+    answers = reference_run(COUNTED, parts_of([0, -1]), never)
+    assert [(answer["y"].shape, answer["y"].dtype, answer["word"].shape) for answer in answers] == [
+        ((4, 3), np.float32, (4,))
+    ] * 2
+    opened = plan(
+        "inputs: {x: 'float32[parts, n]'}\nmodel: {each: true, shapes: {y: [n]}}\n"
+        "after: [{use: scores.softmax, each: true}]",
+        model("own", [tensor("x", "FP32", -1, "n")], [tensor("y", "FP32", -1, "m")]),
+    )
+    rows = [{"x": np.zeros((0, 5), np.float32)}, {"x": np.zeros((2, 5), np.float32)}]
+    answers = reference_run(opened, rows, lambda _, inputs: {"y": inputs["x"] + 1})
+    assert [answer["probabilities"].shape for answer in answers] == [(0, 5), (2, 5)]
+    np.testing.assert_allclose(answers[1]["probabilities"], 0.2)
+
+
+def test_a_kernel_that_refuses_an_entry_refuses_its_row():
+    hot = model("own", [tensor("hot", "FP32", -1, 2)], [tensor("y", "FP32", -1, 2)])
+    found = plan(
+        "inputs: {kinds: 'int64[3, 1]', found: int64}\nbefore: [{use: numbers.one_hot, each: found}]\n"
+        "model: {each: found}",
+        hot,
+    )
+    rows = [([0, 1, 7], 2), ([1, 7, 7], 3), ([1, 1, 0], 3), ([7, 0, 0], 0)]
+    rows = [{"kinds": np.array(kinds)[:, None], "found": np.array([count])} for kinds, count in rows]
+    answers = reference_run(found, rows, lambda _, inputs: {"y": inputs["hot"] * 2})
+    assert answers[1] == Refused("before step 1 (numbers.one_hot)", "the category is not one that the model knows")
+    assert answers[0]["y"].tolist() == [[2, 0], [0, 2], [0, 0]]
+    assert answers[2]["y"].tolist() == [[0, 2], [0, 2], [2, 0]]
+    assert not answers[3]["y"].any()
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-2, 6), min_size=1, max_size=5))
+def test_an_entry_gets_what_it_gets_as_a_row(counts):
+    rows = parts_of(counts)
+    alone = plan("inputs: {x: 'float32[2]'}", PARTS)
+    for row, answer in zip(rows, reference_run(COUNTED, rows, joined), strict=True):
+        meant = min(max(row["found"][0], 0), 4)
+        expected = reference_run(alone, [{"x": part} for part in row["parts"][:meant]], joined)
+        assert answer["y"][:meant].tolist() == [one["y"].tolist() for one in expected]
+        assert answer["word"][:meant].tolist() == [one["word"] for one in expected]
+        assert not answer["y"][meant:].any()
+
+
+def test_what_is_in_each_box_is_told_by_the_other_model():
+    found = plan(recipe("detect_and_classify").decode(), samples.DETECTOR, samples.CROP_CLASSIFIER)
+    picture = np.zeros((480, 320, 3), np.uint8)
+    sent = np.array([[20, 30, 120, 230], [200, 100, 310, 470]], np.float32)
+    picture[30:230, 20:120], picture[100:470, 200:310] = (255, 0, 0), (0, 0, 255)
+    placement = np.array([0, 0, 2, 4 / 3], np.float32)
+    corners = sent * placement[[2, 3, 2, 3]]
+    stages = {
+        "decode_image": lambda data: (picture if data == b"two" else np.zeros_like(picture),),
+        "resize": lambda image, **options: (np.full((640, 640, 3), image.max(), np.uint8), placement),
+    }
+    seen = []
+
+    def run(name, inputs):
+        if name == "classifier":
+            seen.append(len(inputs["pixels"]))
+            # The three first classes are the colours.
+            return {"logits": np.pad(inputs["pixels"].mean((2, 3)), ((0, 0), (0, 7)), constant_values=-9)}
+        predictions = np.zeros((len(inputs["images"]), 84, 8400), np.float32)
+        predictions[:, :2, :2] = ((corners[:, :2] + corners[:, 2:]) / 2).T
+        predictions[:, 2:4, :2] = (corners[:, 2:] - corners[:, :2]).T
+        predictions[:, 7, :2] = np.array([0.9, 0.8]) * inputs["images"].max((1, 2, 3))[:, None]
+        return {"output0": predictions}
+
+    two, none = reference_run(found, [{"image": b"two"}, {"image": b"none"}], run, stages)
+    assert seen == [2]
+    assert (two["count"].tolist(), two["classes"][:2].tolist()) == ([2], [0, 2])
+    np.testing.assert_allclose(two["boxes"][:2], sent, atol=1e-3)
+    assert (two["probabilities"][:2] > 0.9).all()
+    assert (none["count"].tolist(), none["probabilities"].any(), none["boxes"].any()) == ([0], False, False)

@@ -22,6 +22,12 @@ def test_a_model_is_named_by_a_word_or_a_table():
         assert read(text, "model.yaml").model.name == "detector"
 
 
+def test_each_is_a_word_or_the_name_of_a_count():
+    step = "{use: a.b}", "{use: a.b, each: false}", "{use: a.b, each: true}", "{model: b, each: found}"
+    steps = read(f"after: [{', '.join(step)}]\nmodel: {{each: found}}".encode(), "model.yaml")
+    assert [one.each for one in (*steps.after, steps.model)] == [False, False, True, "found", "found"]
+
+
 def test_outputs_are_a_list_or_a_table():
     assert read(b"outputs: [classes]", "model.yaml").outputs == {"classes": "classes"}
     assert read(b"outputs: {best: classes}", "model.yaml").outputs == {"best": "classes"}
@@ -66,6 +72,11 @@ def test_what_clients_send_is_a_type_with_a_shape(written, meant):
         ("before: [{use: a, with: {mean: .nan}}]", "before[0].with: 'mean' is nan, a finite number, a text"),
         ("before: [{use: a, with: {day: 2024-01-01}}]", "a finite number, a text, true, false or a list is allowed"),
         ("before: [{use: a, with: [1]}]", "a table of options is allowed"),
+        ("after: [{use: a.b, each: 3}]", "after[0].each: found 3, true, false or the name of a value that counts"),
+        ("after: [{use: a.b, each: ''}]", "after[0].each: found '', a name of 1 to 256 bytes is allowed"),
+        ("after: [{use: a.b, each: [found]}]", "true, false or the name of a value that counts entries is allowed"),
+        ("model: {each: null}", "model.each: found None, true, false or the name of a value that counts entries"),
+        ("after: [{use: a.b, eahc: true}]", "unknown key 'after[0].eahc'; did you mean 'each'?"),
         ("outputs: [a, a]", "'a' stands twice"),
         ("raw: maybe", "found 'maybe', true or false is allowed"),
         ("inputs: {a: bytes, a: bytes}", "key 'a' stands twice"),

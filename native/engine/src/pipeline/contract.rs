@@ -3,26 +3,40 @@
 use servekit_core::{Axis, Batching, Contract, TensorSpec};
 
 use super::axis::Axis as Size;
-use super::layout::{Layout, Work};
+use super::layout::{Layout, Named, Work};
 
-/// Inputs as clients send them.
-pub(super) fn sent(layout: &Layout, models: &[&Contract]) -> Contract {
-    contract(layout, models, layout.inputs.iter().map(|named| (named.name.as_ref(), named.value)))
-}
-
-/// Inputs as they are queued and run.
-pub(super) fn run(layout: &Layout, models: &[&Contract]) -> Contract {
-    let gathered = layout.gathered.iter().map(|&number| (layout.values[number].name.as_ref(), number));
-    contract(layout, models, gathered)
-}
-
-fn contract<'a>(layout: &Layout, models: &[&Contract], inputs: impl Iterator<Item = (&'a str, usize)>) -> Contract {
-    let output =
-        |name: &str, number: usize| TensorSpec { labels: labels(layout, models, number), ..spec(layout, name, number) };
+/// What clients send and get, of all legs with the contracts of their models. Outputs are names and values.
+pub(super) fn sent<'a>(
+    legs: &[(&Layout, Vec<&Contract>)],
+    outputs: impl Iterator<Item = (&'a str, usize)>,
+) -> Contract {
+    // Of the first leg as of the whole plan: what it does not make it knows nevertheless.
+    let layout = legs[0].0;
+    let output = |(name, number): (&str, usize)| {
+        let labels = legs.iter().find_map(|(layout, models)| labels(layout, models, number));
+        TensorSpec { labels, ..spec(layout, name, number) }
+    };
+    let mut batching = legs.iter().map(|(layout, models)| batching(layout, models));
     Contract {
         model: layout.name.clone(),
-        inputs: inputs.map(|(name, number)| spec(layout, name, number)).collect(),
-        outputs: layout.outputs.iter().map(|named| output(&named.name, named.value)).collect(),
+        inputs: layout.inputs.iter().map(|named| spec(layout, &named.name, named.value)).collect(),
+        outputs: outputs.map(output).collect(),
+        batching: batching.find(|it| *it != Batching::Rows).unwrap_or(Batching::Rows),
+        ragged: None,
+    }
+}
+
+/// What is queued and run in a leg.
+pub(super) fn run(layout: &Layout, models: &[&Contract]) -> Contract {
+    let name = |number: usize| layout.values[number].name.as_ref();
+    let output = |named: &Named| TensorSpec {
+        labels: labels(layout, models, named.value),
+        ..spec(layout, &named.name, named.value)
+    };
+    Contract {
+        model: layout.name.clone(),
+        inputs: layout.gathered.iter().map(|&number| spec(layout, name(number), number)).collect(),
+        outputs: layout.outputs.iter().map(output).collect(),
         batching: batching(layout, models),
         ragged: None,
     }

@@ -102,7 +102,7 @@ impl PipelineLane {
         }
         let rows = self.rows(portions, rows)?;
         self.sizes.agree(layout.rows, rows.count);
-        for index in 0..layout.gathered.len() {
+        for (index, _) in layout.is_run.iter().enumerate().filter(|(_, is_run)| **is_run) {
             self.gather(portions, index, rows)?;
         }
         let gathered_at = Instant::now();

@@ -102,8 +102,12 @@ pub(super) struct Layout {
     pub(super) calls: Vec<BatchCall>,
     /// The models that are run, by their places among those that were given.
     pub(super) models: Vec<usize>,
-    /// Values that rows bring into the batch, in ascending order.
+    /// Values that rows bring into the queue, in ascending order.
     pub(super) gathered: Vec<usize>,
+    /// Whether each of them goes into the batch; what only later legs read does not.
+    pub(super) is_run: Vec<bool>,
+    /// Places of those that later legs read.
+    pub(super) carried: Vec<usize>,
     /// Buffers of a lane.
     pub(super) slots: usize,
     /// Names in the axes of values.
@@ -115,12 +119,14 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Checks a plan. Models are looked up by these names.
+    /// Checks a plan, or that of a leg, after which later legs read the values of `carried` that rows bring. Models are
+    /// looked up by these names.
     ///
     /// # Errors
     /// Which step is wrong: what was found, what is allowed.
     pub(super) fn new(
         plan: Plan,
+        carried: &[usize],
         contracts: &[(&str, &Contract)],
         folder: &Path,
         limits: StageLimits,
@@ -142,17 +148,17 @@ impl Layout {
             draft.read("outputs", output.value)?;
             draft.read_last[output.value] = Some(usize::MAX);
         }
-        if plan.inputs.is_empty() || plan.outputs.is_empty() || draft.calls.is_empty() {
-            return Err("inputs, batch and outputs: one of each at least is needed; write the plan again".to_owned());
+        for &number in carried {
+            draft.read("later steps", number)?;
         }
         let named = |some: Vec<plan::Named>| {
             some.into_iter().map(|one| Named { name: one.name.into(), value: one.value }).collect()
         };
-        Ok(draft.finish(plan.name, named(plan.inputs), named(plan.outputs)))
+        Ok(draft.finish(plan.name, named(plan.inputs), named(plan.outputs), carried))
     }
 
-    /// What operators see of it, in order. What comes again has a number behind its name.
-    pub(super) fn steps(&self) -> Vec<Step> {
+    /// What its steps are called, in order, and where they run.
+    pub(super) fn steps(&self) -> impl Iterator<Item = (&str, StepPlace)> {
         let stages = self.stages.iter().map(|call| (&*call.name, StepPlace::Row));
         let calls = self.calls.iter().map(|call| {
             let place = match call.work {
@@ -161,19 +167,24 @@ impl Layout {
             };
             (&*call.name, place)
         });
-        let steps: Vec<(&str, StepPlace)> = stages.chain(calls).collect();
-        let named = steps.iter().enumerate().map(|(index, &(name, place))| {
-            let before = steps[..index].iter().filter(|(other, _)| *other == name).count();
-            let name = if before == 0 { name.into() } else { format!("{name} {}", before + 1).into() };
-            Step { name, place }
-        });
-        named.collect()
+        stages.chain(calls)
     }
 
     /// Whether what clients send is queued as it is.
     pub(super) fn queues_as_sent(&self) -> bool {
         self.stages.is_empty() && self.inputs.iter().map(|input| input.value).eq(self.gathered.iter().copied())
     }
+}
+
+/// Steps as operators see them. What comes again has a number behind its name.
+pub(super) fn numbered(steps: &[(String, StepPlace)]) -> Vec<Step> {
+    let named = steps.iter().enumerate().map(|(index, (name, place))| {
+        let before = steps[..index].iter().filter(|(other, _)| other == name).count();
+        let place = *place;
+        let name = if before == 0 { name.as_str().into() } else { format!("{name} {}", before + 1).into() };
+        Step { name, place }
+    });
+    named.collect()
 }
 
 /// A layout in the making.
@@ -221,18 +232,23 @@ impl Draft {
         Ok(Self { values, is_made, read_last, stages, calls, models, slots: plan.slots + count, names })
     }
 
-    fn finish(mut self, name: String, inputs: Vec<Named>, outputs: Vec<Named>) -> Layout {
+    fn finish(mut self, name: String, inputs: Vec<Named>, outputs: Vec<Named>, carried: &[usize]) -> Layout {
         for (number, call) in self.calls.iter_mut().enumerate() {
             let is_last = |(value, last): (usize, &Option<usize>)| (*last == Some(number)).then_some(value);
             call.released = self.read_last.iter().enumerate().filter_map(is_last).collect();
         }
+        let is_run = |number: usize| self.read_last[number].is_some();
         let is_gathered = |(number, value): (usize, &Value)| {
-            (value.place == Place::Row && self.read_last[number].is_some()).then_some(number)
+            (value.place == Place::Row && (is_run(number) || carried.contains(&number))).then_some(number)
         };
         let rows = self.names.place(ROWS);
+        let gathered: Vec<usize> = self.values.iter().enumerate().filter_map(is_gathered).collect();
+        let is_carried = |(place, number): (usize, &usize)| carried.contains(number).then_some(place);
         Layout {
             name: name.into(),
-            gathered: self.values.iter().enumerate().filter_map(is_gathered).collect(),
+            is_run: gathered.iter().map(|&number| is_run(number)).collect(),
+            carried: gathered.iter().enumerate().filter_map(is_carried).collect(),
+            gathered,
             values: self.values,
             inputs,
             outputs,

@@ -52,10 +52,17 @@ impl Lengths {
             if axis_of(number)? != *axis || pad.map(|pad| pad.axis) != *axis || is_known {
                 return None;
             }
+            if axis.is_some() && layout.carried.contains(&place) {
+                return None;
+            }
             (axes[place], pads[place], is_given[place]) = (*axis, *pad, true);
         }
         for (place, &number) in layout.gathered.iter().enumerate().filter(|(place, _)| !is_given[*place]) {
             let Some(axis) = axis_of(number)? else { continue };
+            // Whoever reads it later would see padding.
+            if layout.carried.contains(&place) {
+                return None;
+            }
             // Kernels alone read it, and they see no padding.
             layout.values[number].datatype.element_bytes()?;
             (axes[place], pads[place]) = (Some(axis), Some(Pad { axis, element: [0; 8] }));

@@ -5,19 +5,19 @@ use serde::de::IgnoredAny;
 use serde_json::Value as Options;
 
 /// The plans that are understood.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// One pipeline.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Plan {
     #[serde(rename = "version")]
-    _version: u64,
+    pub(super) _version: u64,
     /// Of the model that clients ask for.
     pub(super) name: String,
     /// Whether the model is also served without it; not decided here.
     #[serde(rename = "raw")]
-    _raw: bool,
+    pub(super) _raw: bool,
     /// By number.
     pub(super) values: Vec<Value>,
     /// Buffers of a lane.
@@ -29,7 +29,7 @@ pub(super) struct Plan {
 }
 
 /// What a client sends or a step gives.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Value {
     pub(super) name: String,
@@ -52,7 +52,7 @@ pub(super) enum Place {
 }
 
 /// An axis.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Size {
     Fixed(i64),
@@ -61,7 +61,7 @@ pub(super) enum Size {
 }
 
 /// A name and the number of what it means.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Named {
     pub(super) name: String,
@@ -87,6 +87,44 @@ pub(super) enum BatchCall {
     Model(ModelCall),
 }
 
+impl BatchCall {
+    /// Whether it takes the entries of rows as rows.
+    pub(super) fn each(&self) -> Option<&Each> {
+        match self {
+            Self::Kernel(call) => call.each.as_ref(),
+            Self::Model(call) => call.each.as_ref(),
+        }
+    }
+
+    /// Values that it takes.
+    pub(super) fn taken(&self) -> impl Iterator<Item = usize> + '_ {
+        let (numbers, named): (&[usize], &[Named]) = match self {
+            Self::Kernel(call) => (&call.inputs, &[]),
+            Self::Model(call) => (&[], &call.inputs),
+        };
+        numbers.iter().copied().chain(named.iter().map(|named| named.value))
+    }
+
+    /// Values that it gives.
+    pub(super) fn given(&self) -> impl Iterator<Item = usize> + '_ {
+        let (numbers, named): (&[usize], &[Named]) = match self {
+            Self::Kernel(call) => (&call.outputs, &[]),
+            Self::Model(call) => (&[], &call.outputs),
+        };
+        numbers.iter().copied().chain(named.iter().map(|named| named.value))
+    }
+}
+
+/// A call that takes entries of rows as rows: the first axis of a row of all that it takes and gives counts them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Each {
+    /// That axis.
+    pub(super) axis: Size,
+    /// The value that says how many of them mean something; `None` where all do.
+    pub(super) count: Option<usize>,
+}
+
 /// A compiled kernel.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -95,6 +133,7 @@ pub(super) struct KernelCall {
     pub(super) kernel: Kernel,
     pub(super) inputs: Vec<usize>,
     pub(super) outputs: Vec<usize>,
+    pub(super) each: Option<Each>,
 }
 
 /// What a kernel is declared with.
@@ -132,6 +171,7 @@ pub(super) struct ModelCall {
     pub(super) model: String,
     pub(super) inputs: Vec<Named>,
     pub(super) outputs: Vec<Named>,
+    pub(super) each: Option<Each>,
 }
 
 impl Plan {

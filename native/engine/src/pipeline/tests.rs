@@ -4,15 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use servekit_core::{Datatype, Inputs, Preparer, Reason, RowFault, RunFailure, RunOutputs, Tensor};
+use servekit_core::{Contract, Datatype, Inputs, Preparer, Reason, RowFault, RunFailure, RunOutputs, Tensor};
 use servekit_stages::StageLimits;
 use servekit_testing::{byte_strings, fp32, fp32_values, tensor};
 
 use super::kernel::{Call, View};
-use super::layout::Layout;
+use super::layout::{Layout, numbered};
 use super::plan::Plan;
 use super::preparer::RowPreparer;
-use super::{PipelineLane, contract};
+use super::{PipelineLane, contract, legs};
 use crate::lane::Part;
 
 mod batches;
@@ -149,7 +149,7 @@ fn plan_of_one(compiled: Compiled, scratch: &str) -> String {
     let kernel = kernel_of_one(compiled, scratch);
     let (x, y) = (value("x", "float32", r#"["n"]"#, "row", "0"), value("y", "float32", r#"["n"]"#, "batch", "1"));
     format!(
-        r#"{{"version": 1, "name": "m", "raw": false, "values": [{x}, {y}], "slots": 2,
+        r#"{{"version": 2, "name": "m", "raw": false, "values": [{x}, {y}], "slots": 2,
             "inputs": [{{"name": "x", "value": 0}}], "stages": [],
             "batch": [{{"step": "after step 1 (one)", "kernel": {kernel}, "inputs": [0], "outputs": [1]}}],
             "outputs": [{{"name": "y", "value": 1}}]}}"#
@@ -163,7 +163,7 @@ fn plan_of_sums() -> String {
         .map(|(name, place, slot)| value(name, "float32", r#"["n"]"#, place, slot))
         .join(", ");
     format!(
-        r#"{{"version": 1, "name": "m", "raw": false, "values": [{values}], "slots": 3,
+        r#"{{"version": 2, "name": "m", "raw": false, "values": [{values}], "slots": 3,
             "inputs": [{{"name": "x", "value": 0}}], "stages": [],
             "batch": [{{"step": "before step 1 (two)", "kernel": {kernel}, "inputs": [0, 0], "outputs": [1]}},
                       {{"step": "before step 2 (two)", "kernel": {kernel}, "inputs": [1, 0], "outputs": [2]}}],
@@ -172,11 +172,17 @@ fn plan_of_sums() -> String {
 }
 
 fn layout_in(plan: &str, folder: &Path) -> Result<Layout, String> {
-    Layout::new(Plan::read(plan)?, &[], folder, LIMITS)
+    let mut cuts = legs::cut(Plan::read(plan)?)?;
+    assert_eq!(cuts.legs.len(), 1, "{plan}");
+    Layout::new(cuts.legs.remove(0).plan, &cuts.carried, &[], folder, LIMITS)
 }
 
 fn layout(plan: &str) -> Arc<Layout> {
     Arc::new(layout_in(plan, Path::new("/")).unwrap_or_else(|why| panic!("{why}: {plan}")))
+}
+
+fn sent(layout: &Layout) -> Contract {
+    contract::sent(&[(layout, Vec::new())], layout.outputs.iter().map(|output| (&*output.name, output.value)))
 }
 
 fn lane(plan: &str) -> PipelineLane {

@@ -181,9 +181,18 @@ impl Plan {
         self
     }
 
+    /// The last call takes entries as rows, as many as the count says.
+    pub fn each(mut self, axis: &str, count: Option<usize>) -> Self {
+        let count = count.map_or_else(|| "null".to_owned(), |count| count.to_string());
+        let mut call = self.batch.pop().expect("there is a call");
+        call.truncate(call.trim_end().len() - 1);
+        self.batch.push(format!(r#"{call}, "each": {{"axis": {axis}, "count": {count}}}}}"#));
+        self
+    }
+
     /// As JSON, of a pipeline `own`.
     pub fn json(&self) -> String {
-        let mut text = format!(r#"{{"version": 1, "name": "own", "raw": false, "slots": {}"#, self.values.len());
+        let mut text = format!(r#"{{"version": 2, "name": "own", "raw": false, "slots": {}"#, self.values.len());
         let lists = [
             ("values", &self.values),
             ("inputs", &self.inputs),

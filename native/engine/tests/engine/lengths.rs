@@ -81,7 +81,7 @@ fn texts_of_several_lengths_are_answered_as_alone() {
     assert_eq!((ragged.masks.len(), ragged.masks[0].input), (1, 2));
     assert_eq!((queued.inputs.len(), pipeline.contract().inputs.len()), (4, 1));
     assert!(pipeline.contract().ragged.is_none());
-    let mut lane = pipeline.lane().expect("a lane");
+    let mut lane = pipeline.legs()[0].lane().expect("a lane");
     let alone: Vec<_> =
         TEXTS.iter().map(|text| run(&pipeline, &mut lane, &[&texts(&[text])]).expect("answered").outputs).collect();
     let counts: Vec<i64> = alone.iter().map(|outputs| int64(&outputs[0])[0]).collect();
@@ -112,7 +112,7 @@ fn what_only_kernels_read_is_mixed_too() {
     let pipeline = pipeline(&plan);
     let ragged = pipeline.run_contract().ragged.as_deref().expect("lengths are mixed");
     assert_eq!(&*ragged.inputs, [Some(1), Some(1), Some(1), None]);
-    let mut lane = pipeline.lane().expect("a lane");
+    let mut lane = pipeline.legs()[0].lane().expect("a lane");
     let requests = [texts(&["the cat sat", "the"]), texts(&["a dog"])];
     let found = run(&pipeline, &mut lane, &requests.iter().collect::<Vec<_>>()).expect("answered");
     assert_eq!(int64(&found.outputs[0]), [3, 1, 2]);
@@ -137,7 +137,7 @@ fn what_is_queued_may_be_mixed() {
 #[test]
 fn refused_rows_keep_their_places() {
     let pipeline = pipeline(&embedding(true));
-    let mut lane = pipeline.lane().expect("a lane");
+    let mut lane = pipeline.legs()[0].lane().expect("a lane");
     let requests = [texts(&["the cat sat", "the"]), texts(&["a cat"]), texts(&["a dog ran", "a"])];
     let found = run(&pipeline, &mut lane, &requests.iter().collect::<Vec<_>>()).expect("answered");
     let refused: Vec<(u32, &str)> = found.refused.iter().map(|fault| (fault.row, fault.text.as_ref())).collect();
@@ -151,7 +151,7 @@ fn refused_rows_keep_their_places() {
 #[test]
 fn an_answer_that_is_still_held_is_not_written_over() {
     let pipeline = pipeline(&embedding(true));
-    let mut lane = pipeline.lane().expect("a lane");
+    let mut lane = pipeline.legs()[0].lane().expect("a lane");
     let rows: Vec<String> = (0..1_500).map(|row| ["a", "a cat", "the mat sat on"][row % 3].to_owned()).collect();
     let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
     let held = run(&pipeline, &mut lane, &[&texts(&rows)]).expect("answered").outputs;
@@ -189,7 +189,7 @@ fn lengths_that_clients_send_are_mixed_too() {
     let pipeline = pipeline(&plan);
     assert!(pipeline.preparer().is_none() && pipeline.contract().ragged.is_some());
     assert_eq!(pipeline.contract(), pipeline.run_contract());
-    let mut lane = pipeline.lane().expect("a lane");
+    let mut lane = pipeline.legs()[0].lane().expect("a lane");
     let request = |rows: i64, length: i64| {
         let numbers = |number: i64| (0..rows * length).map(|_| number).flat_map(i64::to_le_bytes).collect::<Vec<u8>>();
         let both = [numbers(7), numbers(1)];

@@ -20,14 +20,14 @@ pub fn served(names: &[&str]) -> Vec<(String, Arc<LoadedModel>)> {
     names.iter().map(|name| ((*name).to_owned(), Arc::new(model(name)))).collect()
 }
 
-fn build(plan: &Plan, names: &[&str]) -> Result<Pipeline, String> {
+pub fn build(plan: &Plan, names: &[&str]) -> Result<Pipeline, String> {
     Pipeline::build(&plan.json(), &served(names), Path::new("/"), LIMITS).map_err(|refusal| {
         assert_eq!(refusal.reason, Reason::ModelFile);
         refusal.text.into_owned()
     })
 }
 
-fn pipeline(plan: &Plan, names: &[&str]) -> Pipeline {
+pub fn pipeline(plan: &Plan, names: &[&str]) -> Pipeline {
     build(plan, names).unwrap_or_else(|why| panic!("{why}"))
 }
 
@@ -86,10 +86,10 @@ pub fn run(pipeline: &Pipeline, lane: &mut PipelineLane, requests: &[&Inputs]) -
 fn a_batch_of_several_requests_is_each_of_them_alone() {
     let pipeline = pipeline(&sandwich(), &["wide", "pick"]);
     assert!(pipeline.contract().is_batched() && pipeline.preparer().is_none());
-    assert_eq!((pipeline.models().len(), pipeline.batch_rows_max() > 1), (1, true));
+    assert_eq!((pipeline.legs()[0].models().len(), pipeline.legs()[0].batch_rows_max() > 1), (1, true));
     let places: Vec<&str> = pipeline.steps().iter().map(|step| step.place.name()).collect();
     assert_eq!(places, ["batch", "model", "batch"]);
-    let mut lane = pipeline.lane().expect("a lane");
+    let mut lane = pipeline.legs()[0].lane().expect("a lane");
     for width in [1_i64, 3, 2_000] {
         let request = |rows: i64, from: i64| {
             let values: Vec<f32> = (0..rows * width).map(|index| (from + index) as f32).collect();
@@ -115,7 +115,7 @@ fn a_batch_of_several_requests_is_each_of_them_alone() {
 #[test]
 fn an_answer_that_is_still_held_is_not_written_over() {
     let pipeline = pipeline(&sandwich(), &["wide"]);
-    let mut lane = pipeline.lane().expect("a lane");
+    let mut lane = pipeline.legs()[0].lane().expect("a lane");
     let mut answer = |value: f32, rows: i64| {
         let request = inputs([fp32(&[rows, 2_000], &vec![value; rows as usize * 2_000])]);
         run(&pipeline, &mut lane, &[&request]).expect("answered").outputs
@@ -135,7 +135,7 @@ fn rows_go_through_stages_kernels_and_a_model() {
     assert_eq!(contract.outputs[0].metadata_shape(), [-1, 2]);
     assert_eq!(pipeline.run_contract().inputs[0].datatype, Datatype::Int64);
     assert_eq!(pipeline.steps().len(), 3);
-    let mut lane = pipeline.lane().expect("a lane");
+    let mut lane = pipeline.legs()[0].lane().expect("a lane");
     let outputs = run(&pipeline, &mut lane, &[&texts(&["c", "a"]), &texts(&[]), &texts(&["d"])]).expect("answered");
     assert_eq!(fp32_values(&outputs.outputs[0]), [4.0, 5.0, 0.0, 1.0, 6.0, 7.0]);
     assert_eq!(run(&pipeline, &mut lane, &[&texts(&[])]).expect("answered").outputs[0].shape.as_slice(), [0, 2]);
@@ -158,7 +158,7 @@ fn a_picture_becomes_numbers() {
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../stages/tests/data/colours.png");
     let file = std::fs::read(data).expect("a picture");
     let pixels = std::fs::read(format!("{data}.rgb")).expect("its pixels");
-    let mut lane = pipeline.lane().expect("a lane");
+    let mut lane = pipeline.legs()[0].lane().expect("a lane");
     let request = inputs([byte_strings(&[2], &[&file, &file])]);
     let means = fp32_values(&run(&pipeline, &mut lane, &[&request]).expect("answered").outputs[0]);
     for (channel, mean) in means.iter().enumerate() {
@@ -176,7 +176,7 @@ fn a_picture_becomes_numbers() {
 #[test]
 fn a_refused_row_does_not_make_the_model_fail_for_its_neighbours() {
     let pipeline = pipeline(&picked(), &["pick"]);
-    let mut lane = pipeline.lane().expect("a lane");
+    let mut lane = pipeline.legs()[0].lane().expect("a lane");
     // An unknown text is -1, which the kernel refuses; the model would take it for the last row, or fail.
     let outputs = run(&pipeline, &mut lane, &[&texts(&["b", "what"]), &texts(&["c"])]).expect("answered");
     let fault = RowFault { row: 1, text: "step 1 (kernel): it is negative".into() };
@@ -188,7 +188,7 @@ fn a_refused_row_does_not_make_the_model_fail_for_its_neighbours() {
 #[test]
 fn a_model_that_fails_is_named() {
     let pipeline = pipeline(&picked(), &["pick"]);
-    let mut lane = pipeline.lane().expect("a lane");
+    let mut lane = pipeline.legs()[0].lane().expect("a lane");
     let failure = run(&pipeline, &mut lane, &[&texts(&["a", "beyond"])]).unwrap_err();
     let RunFailure::Rejected(text) = &failure else { panic!("{failure:?}") };
     assert!(text.starts_with("model (pick): Gather: "), "{text}");
@@ -218,7 +218,7 @@ fn texts_go_into_a_model_as_they_are() {
         .model("same_BYTES", &[("x", 0)], &[("y", 1)])
         .output("texts", 1);
     let pipeline = pipeline(&plan, &["same_BYTES"]);
-    let mut lane = pipeline.lane().expect("a lane");
+    let mut lane = pipeline.legs()[0].lane().expect("a lane");
     let one = inputs([byte_strings(&[1, 3], &[b"a", b"", b"ccc"])]);
     let two = inputs([byte_strings(&[2, 3], &[b"1", b"2", b"3", b"4", b"5", b"6\0"])]);
     let outputs = run(&pipeline, &mut lane, &[&one, &two]).expect("answered").outputs;
@@ -239,8 +239,8 @@ fn a_model_whose_rows_share_no_run_makes_requests_run_alone() {
     let alone = pipeline(&fixed("fixed"), &["fixed"]);
     let Batching::Alone(why) = &alone.contract().batching else { panic!("it is batched") };
     assert!(why.contains("model 'fixed': first axis of input 'x' is fixed at 2"), "{why}");
-    assert_eq!(alone.batch_rows_max(), 1);
-    let mut lane = alone.lane().expect("a lane");
+    assert_eq!(alone.legs()[0].batch_rows_max(), 1);
+    let mut lane = alone.legs()[0].lane().expect("a lane");
     let request = inputs([fp32(&[2, 3], &[1.0; 6])]);
     let outputs = lane.run_parts(&[Part { inputs: &request, rows: 1, is_whole: true }], 1).expect("answered").outputs;
     assert_eq!(outputs[0], fp32(&[2, 3], &[-1.0; 6]));
@@ -268,7 +268,7 @@ fn a_shape_that_the_plan_does_not_know_is_told() {
         .model("wide", &[("x", 0)], &[("y", 1)])
         .output("y", 1);
     let pipeline = pipeline(&plan, &["wide"]);
-    let mut lane = pipeline.lane().expect("a lane");
+    let mut lane = pipeline.legs()[0].lane().expect("a lane");
     let request = |width: i64| inputs([fp32(&[1, width], &vec![1.0; width as usize])]);
     assert!(run(&pipeline, &mut lane, &[&request(4)]).is_ok());
     let failure = run(&pipeline, &mut lane, &[&request(5)]).unwrap_err();

@@ -25,6 +25,7 @@ fn served(contract: Contract) -> Served {
             .as_object()
             .cloned()
             .expect("an object"),
+        legs: Vec::new(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use servekit_core::{Contract, Fault, Inputs, ModelKey, Pending, Prepared, Preparer, Refusal};
+use servekit_core::{Contract, Fault, Hold, Inputs, ModelKey, Pending, Prepared, Preparer, Refusal};
 
 use crate::listing::Version;
 use crate::refusals;
@@ -78,25 +78,26 @@ impl Task {
     fn put(&mut self, inputs: Inputs, steps: Vec<Duration>) -> Result<(), Refusal> {
         let (version, pending) = (&self.version, &mut self.pending);
         let sent = pending.bytes();
+        pending.way = version.departing(&inputs, pending.rows, pending.arrived_at);
         pending.inputs = inputs;
         let bytes = pending.bytes();
-        let (row_bytes, allowed) = (bytes / pending.rows.max(1) as usize, version.served.policy.bytes_max);
-        if row_bytes > allowed {
-            return Err(refusals::prepared_row_too_large(row_bytes, allowed));
-        }
-        let more = bytes.saturating_sub(sent) as u64;
-        let hold = match more {
-            0 => None,
-            more => Some(
-                version
-                    .bytes
-                    .hold(more)
-                    .ok_or_else(|| refusals::model_memory_full(&version.served.name, more, version.bytes.free()))?,
-            ),
-        };
+        check_row(version, bytes, pending.rows)?;
+        let hold = hold(version, bytes.saturating_sub(sent))?;
         pending.prepared = Some(Box::new(Prepared { steps, hold }));
         Ok(())
     }
+}
+
+/// Checks that the inputs of a request, of so many bytes, fit into batches of this queue.
+pub(super) fn check_row(version: &Version, bytes: usize, rows: u32) -> Result<(), Refusal> {
+    let (row_bytes, allowed) = (bytes / rows.max(1) as usize, version.served.policy.bytes_max);
+    if row_bytes > allowed { Err(refusals::prepared_row_too_large(row_bytes, allowed)) } else { Ok(()) }
+}
+
+/// Takes so many of the bytes that requests of this model may hold; `None` for none.
+pub(super) fn hold(version: &Version, bytes: usize) -> Result<Option<Hold>, Refusal> {
+    let full = || refusals::model_memory_full(&version.served.name, bytes as u64, version.bytes.free());
+    if bytes == 0 { Ok(None) } else { version.bytes.hold(bytes as u64).ok_or_else(full).map(Some) }
 }
 
 /// Whether these are the inputs of so many rows; a request that overrides a default counts as one, whatever its inputs.

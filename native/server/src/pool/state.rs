@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use servekit_core::{Answers, Batch, Executor, ModelKey, Pending, Preparer, Refusal, Refused, Scheduler, Turn};
 
-use super::preparing::Task;
+use super::preparing::{Task, check_row};
 use crate::estimates::ESTIMATE_INTERVAL;
 use crate::listing::Version;
 
@@ -69,6 +69,17 @@ impl State {
         self.scheduler.offer(key, pending, now)
     }
 
+    /// Queues a request that goes on to this leg.
+    pub(super) fn go_on(&mut self, key: ModelKey, pending: Box<Pending>, now: Instant) -> Result<(), Box<Refused>> {
+        let fits = self
+            .place(key)
+            .map_or(Ok(()), |place| check_row(&self.queues[place].version, pending.bytes(), pending.rows));
+        match fits {
+            Ok(()) => self.offer(key, pending, now),
+            Err(refusal) => Err(Box::new(Refused { pending, refusal })),
+        }
+    }
+
     /// Queues a request that was prepared, and takes its preparer back.
     pub(super) fn prepared(&mut self, task: Task, now: Instant) -> Result<(), Box<Refused>> {
         let Task { version, preparer, pending, took, refusal } = task;
@@ -85,13 +96,20 @@ impl State {
         }
     }
 
-    /// Drops a queue that is closing and has nothing more to do.
-    pub(super) fn bury(&mut self, place: usize) {
-        let Queue { version, is_closing, .. } = &self.queues[place];
-        let (key, is_left) = (version.key, version.shards.load(Ordering::Relaxed) == 0);
-        if *is_closing && is_left && self.scheduler.is_idle(key) {
+    /// Drops a queue that is closing and has nothing more to do; then the leg behind it closes.
+    pub(super) fn bury(&mut self, mut place: usize) {
+        loop {
+            let Queue { version, is_closing, .. } = &self.queues[place];
+            let (key, is_left) = (version.key, version.shards.load(Ordering::Relaxed) == 0);
+            if !*is_closing || !is_left || !self.scheduler.is_idle(key) {
+                return;
+            }
+            let next = version.next_leg();
             self.queues.remove(place);
             self.scheduler.close(key, &Refusal::unloaded(), &mut Answers::default());
+            let Some(next) = next.and_then(|next| self.place(next)) else { return };
+            self.queues[next].is_closing = true;
+            place = next;
         }
     }
 

@@ -45,6 +45,7 @@ fn served(placement: Placement) -> (Served, FakeModel) {
         platform: "onnxruntime_onnx".into(),
         properties: Vec::new(),
         description: serde_json::Map::new(),
+        legs: Vec::new(),
     };
     (served, model)
 }

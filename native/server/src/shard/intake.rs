@@ -270,10 +270,13 @@ impl Desk {
             scope.accept(self.now);
         }
         let (key, placement, arrived_at) = (version.key, version.served.placement_of(input_bytes), self.now);
+        let way = if version.prepares { None } else { version.departing(&inputs, rows, arrived_at) };
         request.stage = Stage::Waiting(Waiting { ticket, version, arrived_at, deadline, asked, input_bytes, rows });
         self.expect(deadline);
         let caller = Caller::new(ticket, Arc::clone(&self.mailbox));
-        let pending = Box::new(Pending { caller, inputs, rows, arrived_at, deadline, priority, alone, prepared: None });
+        let prepared = None;
+        let pending = Pending { caller, inputs, rows, arrived_at, deadline, priority, alone, prepared, way };
+        let pending = Box::new(pending);
         match placement {
             Placement::Pool => {
                 self.offers.push((key, pending));

@@ -18,6 +18,7 @@ use head::{BodyPlan, HeadReader, Persistence, Plan, Reading};
 use time::{Clock, Leave};
 
 use crate::event::{CloseReason, Event, StreamId, Violation};
+use crate::linger::Linger;
 use crate::{Limits, Output, Reply};
 
 /// One HTTP/1 connection.
@@ -59,7 +60,7 @@ enum State {
     /// Answered before the body was read: so many bytes of it are dropped, then the next request is read.
     Discarding(u64),
     /// Answered, and closing; what still comes is dropped for a while after the answer was written.
-    Lingering { since: Option<Instant> },
+    Lingering(Linger),
     /// Over.
     Ended,
 }
@@ -106,7 +107,7 @@ impl Http1 {
                     let stream = StreamId(self.stream);
                     violation.take().map_or(Step::Wait, |violation| Step::Tell(Event::Violation { stream, violation }))
                 }
-                State::Lingering { .. } | State::Ended => {
+                State::Lingering(_) | State::Ended => {
                     *input = &[];
                     self.tell_end()
                 }
@@ -135,7 +136,7 @@ impl Http1 {
             State::Head => self.ahead.room(self.head_bytes_max()) > 0,
             State::Body(ref body) => !body.asked() || self.ahead.room(self.limits.connection_read_bytes_max) > 0,
             State::Told | State::Answering => self.ahead.room(self.limits.connection_read_bytes_max) > 0,
-            State::Discarding(_) | State::Lingering { .. } => true,
+            State::Discarding(_) | State::Lingering(_) => true,
             State::Refused(_) | State::Ended => false,
         }
     }
@@ -182,7 +183,9 @@ impl Http1 {
             Some(0) if lasts => State::Head,
             Some(unread) if lasts => State::Discarding(unread),
             // Closing with bytes of the peer unread would make its system drop the answer.
-            _ if !self.input_ended && (unread != Some(0) || !self.ahead.is_empty()) => State::Lingering { since: None },
+            _ if !self.input_ended && (unread != Some(0) || !self.ahead.is_empty()) => {
+                State::Lingering(Linger::default())
+            }
             _ => State::Ended,
         };
         if !lasts {
@@ -200,7 +203,7 @@ impl Http1 {
     /// half read is found by the next `advance`.
     pub fn input_ended(&mut self) {
         self.input_ended = true;
-        if matches!(self.state, State::Lingering { .. }) {
+        if matches!(self.state, State::Lingering(_)) {
             self.state = State::Ended;
         }
     }
@@ -223,7 +226,7 @@ impl Http1 {
 
     /// See [`Connection::lingering`](crate::Connection::lingering).
     pub fn lingering(&self) -> bool {
-        matches!(self.state, State::Lingering { .. })
+        matches!(self.state, State::Lingering(_))
     }
 
     fn in_hand(&self) -> bool {

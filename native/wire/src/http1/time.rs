@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use super::head::Plan;
 use super::{Http1, State};
 use crate::Output;
-use crate::connection::LINGER_MAX;
 use crate::event::{CloseReason, Violation};
 
 /// The times from which limits run.
@@ -59,13 +58,11 @@ impl Http1 {
     /// See [`Connection::wrote`](crate::Connection::wrote).
     pub fn wrote(&mut self, now: Instant, output: &Output) {
         self.clock.stall_since = now;
-        if output.is_empty() {
-            if let State::Lingering { since } = &mut self.state {
-                since.get_or_insert(now);
-            }
-            if self.idle() {
-                self.clock.since = now;
-            }
+        if let State::Lingering(linger) = &mut self.state {
+            linger.wrote(now, output);
+        }
+        if output.is_empty() && self.idle() {
+            self.clock.since = now;
         }
     }
 
@@ -99,8 +96,8 @@ impl Http1 {
                     self.end(None);
                 }
             }
-            State::Lingering { since } => {
-                if output.is_empty() && passed(*since.get_or_insert(now), LINGER_MAX, now) {
+            State::Lingering(linger) => {
+                if linger.is_over(now, output) {
                     self.state = State::Ended;
                 }
             }

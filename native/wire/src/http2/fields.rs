@@ -7,7 +7,7 @@ use crate::decimal;
 use crate::event::Violation;
 use crate::hpack::FIELD_BYTES;
 use crate::limits::Limits;
-use crate::{HeadBuilder, Version};
+use crate::{HeadBuilder, Version, is_token};
 
 /// A breach that makes the whole request malformed; nothing more needs to be known.
 struct Malformed;
@@ -201,8 +201,4 @@ fn content_length(value: &[u8]) -> Result<u64, Malformed> {
 
 fn is_path(path: &[u8]) -> bool {
     (path.first() == Some(&b'/') || path == b"*") && path.iter().all(|&byte| byte > b' ' && byte != 0x7f)
-}
-
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -38,6 +38,7 @@ use time::Clocks;
 
 use crate::event::{CloseReason, Event, StreamId};
 use crate::limits::Limits;
+use crate::linger::Linger;
 use crate::output::Output;
 
 /// What a client says first.
@@ -77,7 +78,8 @@ pub(crate) struct Http2 {
     peer_parts: bool,
     /// Something was answered that the peer has not shown to have read before everything ended.
     answered_last: bool,
-    lingering: Lingering,
+    /// Everything has ended, and the peer may still have answers to read.
+    linger: Option<Linger>,
     ended: bool,
 }
 
@@ -100,15 +102,6 @@ enum Parting {
     Announced { at: Instant },
     /// The last stream is fixed. Over when all are answered.
     Final { at: Instant },
-}
-
-/// Closing while the peer still writes would make its system tell it of a broken connection before it has read the last
-/// answers. So what it writes is read and dropped until it closes too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lingering {
-    No,
-    /// Until some time after the last byte was written.
-    Since(Option<Instant>),
 }
 
 /// What became of a frame.
@@ -145,7 +138,7 @@ impl Http2 {
             parting_reason: None,
             peer_parts: false,
             answered_last: false,
-            lingering: Lingering::No,
+            linger: None,
             ended: false,
         }
     }
@@ -204,7 +197,7 @@ impl Http2 {
 
     /// See [`Connection::lingering`](crate::Connection::lingering).
     pub(crate) fn lingering(&self) -> bool {
-        matches!(self.lingering, Lingering::Since(_))
+        self.linger.is_some()
     }
 
     /// Whether a stream is a gRPC call, even one whose head could not be told.
@@ -231,7 +224,7 @@ impl Http2 {
     }
 
     pub(crate) fn input_ended(&mut self, _now: Instant) {
-        self.lingering = Lingering::No;
+        self.linger = None;
         if self.ended {
             return;
         }
@@ -262,7 +255,7 @@ impl Http2 {
         let parted = matches!(self.parting, Parting::Final { .. }) || self.peer_parts;
         if parted && self.streams.is_empty() && !self.ended {
             if self.answered_last && !self.clocks.is_deaf() {
-                self.lingering = Lingering::Since(None);
+                self.linger = Some(Linger::default());
             }
             self.finish(self.parting_reason);
         }

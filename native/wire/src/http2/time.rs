@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use super::fault::{ErrorCode, Fault};
 use super::frame::{self, kind};
 use super::stream::{Receiving, Stream};
-use super::{Http2, Lingering, Parting};
-use crate::connection::LINGER_MAX;
+use super::{Http2, Parting};
 use crate::event::{CloseReason, Event, StreamId, Violation};
 use crate::limits::Limits;
 use crate::output::Output;
@@ -98,10 +97,8 @@ impl Http2 {
 
     pub(crate) fn wrote(&mut self, now: Instant, output: &mut Output) {
         self.clocks.wrote_at = now;
-        if let Lingering::Since(since) = &mut self.lingering
-            && output.is_empty()
-        {
-            since.get_or_insert(now);
+        if let Some(linger) = &mut self.linger {
+            linger.wrote(now, output);
         }
     }
 
@@ -115,12 +112,9 @@ impl Http2 {
     fn check_end(&mut self, now: Instant, output: &mut Output) {
         if self.output_stalled(now, output) {
             output.clear();
-            self.lingering = Lingering::No;
-        } else if let Lingering::Since(since) = &mut self.lingering
-            && output.is_empty()
-            && passed(*since.get_or_insert(now), now, LINGER_MAX)
-        {
-            self.lingering = Lingering::No;
+            self.linger = None;
+        } else {
+            self.linger.take_if(|linger| linger.is_over(now, output));
         }
     }
 

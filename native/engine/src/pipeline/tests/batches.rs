@@ -140,7 +140,7 @@ fn values_that_do_not_fit_together_are_told_apart() {
         .map(|(name, place, slot)| value(name, "float32", r#"["n"]"#, place, slot))
         .join(", ");
     let plan = format!(
-        r#"{{"version": 1, "name": "m", "raw": false, "values": [{values}], "slots": 3,
+        r#"{{"version": 2, "name": "m", "raw": false, "values": [{values}], "slots": 3,
             "inputs": [{{"name": "a", "value": 0}}, {{"name": "b", "value": 1}}], "stages": [],
             "batch": [{{"step": "before step 1 (two)", "kernel": {kernel}, "inputs": [0, 1], "outputs": [2]}}],
             "outputs": [{{"name": "y", "value": 2}}]}}"#

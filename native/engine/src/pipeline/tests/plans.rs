@@ -6,9 +6,9 @@ fn problem(plan: &str) -> String {
 
 #[test]
 fn a_plan_of_another_version_is_not_read() {
-    let plan = plan_of_sums().replace(r#""version": 1"#, r#""version": 2, "new": []"#);
-    assert!(problem(&plan).starts_with("its plan is of version 2, 1 is allowed"));
-    for text in ["", "{", "[]", "{}", r#"{"version": -1}"#, r#"{"version": 1}"#, r#"{"version": 1e99}"#] {
+    let plan = plan_of_sums().replace(r#""version": 2"#, r#""version": 1, "new": []"#);
+    assert!(problem(&plan).starts_with("its plan is of version 1, 2 is allowed"));
+    for text in ["", "{", "[]", "{}", r#"{"version": -1}"#, r#"{"version": 2}"#, r#"{"version": 2e99}"#] {
         assert!(problem(text).starts_with("its plan cannot be read"), "{text}");
     }
 }
@@ -70,13 +70,14 @@ fn a_model_that_is_not_served_is_named() {
 fn clients_see_what_they_send_and_get() {
     let layout = layout(&plan_of_sums());
     assert!(layout.queues_as_sent());
-    let sent = contract::sent(&layout, &[]);
+    let sent = sent(&layout);
     assert_eq!((sent.model.as_ref(), sent.is_batched()), ("m", true));
+    assert_eq!(contract::run(&layout, &[]), sent);
     assert_eq!(sent.inputs[0].metadata_shape(), [-1, -1]);
     let names: Vec<&str> = sent.outputs.iter().map(|spec| spec.name.as_ref()).collect();
     assert_eq!(names, ["z", "y", "x"]);
-    assert_eq!(contract::run(&layout, &[]), sent);
+    let steps: Vec<_> = layout.steps().map(|(name, place)| (name.to_owned(), place)).collect();
     let steps: Vec<(String, &str)> =
-        layout.steps().iter().map(|step| (step.name.to_string(), step.place.name())).collect();
+        numbered(&steps).iter().map(|step| (step.name.to_string(), step.place.name())).collect();
     assert_eq!(steps, [("two".to_owned(), "batch"), ("two 2".to_owned(), "batch")]);
 }

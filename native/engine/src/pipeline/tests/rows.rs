@@ -23,7 +23,7 @@ fn plan_of_stages(values: &[String], sent: &[(&str, usize)], stages: &[String], 
     let (kernel, count) = (kernel_of_one(picky, "[]"), values.len());
     let y = value("y", "float32", "[1]", "batch", "null");
     format!(
-        r#"{{"version": 1, "name": "m", "raw": false, "values": [{values}, {y}], "slots": 0,
+        r#"{{"version": 2, "name": "m", "raw": false, "values": [{values}, {y}], "slots": 0,
             "inputs": [{inputs}], "stages": [{stages}],
             "batch": [{{"step": "after step 1 (one)", "kernel": {kernel}, "inputs": [0], "outputs": [{count}]}}],
             "outputs": [{{"name": "y", "value": {count}}}, {outputs}]}}"#,
@@ -214,8 +214,8 @@ fn stages_that_are_not_connected_as_they_must_be_are_refused() {
 fn clients_see_what_the_stages_take() {
     let layout = layout(&plan_of_photos());
     assert!(!layout.queues_as_sent());
-    let (sent, run) = (contract::sent(&layout, &[]), contract::run(&layout, &[]));
-    let shown = |contract: &servekit_core::Contract| {
+    let (sent, run) = (sent(&layout), contract::run(&layout, &[]));
+    let shown = |contract: &Contract| {
         let shown = contract.inputs.iter().map(|spec| (spec.name.to_string(), spec.datatype, spec.base64));
         shown.collect::<Vec<_>>()
     };

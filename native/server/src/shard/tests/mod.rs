@@ -220,6 +220,7 @@ impl Bench {
             platform: "onnxruntime_onnx".into(),
             properties: Vec::new(),
             description: serde_json::Map::new(),
+            legs: Vec::new(),
         };
         self.models += 1;
         let bytes_max = limits.model_in_flight_bytes_max;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod bounds;
+mod chain;
 mod clock;
 mod dice;
 mod gate;
@@ -12,6 +13,7 @@ mod preparer;
 mod tensors;
 
 pub use bounds::limits;
+pub use chain::Chain;
 pub use clock::Clock;
 pub use dice::Dice;
 pub use inbox::Inbox;

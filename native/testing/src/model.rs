@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use servekit_core::{
-    Contract, Executor, Item, Model, Outputs, Preparer, Refusal, RowFault, RunFailure, RunOutputs, Step, Tensor,
+    Contract, Executor, Item, Model, Outputs, Preparer, Refusal, Route, RowFault, RunFailure, RunOutputs, Step, Tensor,
 };
 
 use crate::gate::Gate;
 use crate::preparer::{BATCH_STEPS, steps};
-use crate::{Clock, Preparing, fp32_values};
+use crate::{Chain, Clock, Preparing, fp32_values};
 
 /// What one run was given.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +30,7 @@ pub struct Recorded {
 pub struct FakeModel {
     contract: Arc<Contract>,
     preparing: Option<Preparing>,
+    chain: Option<Chain>,
     steps: Arc<[Step]>,
     gate: Gate,
     state: Arc<Mutex<State>>,
@@ -56,6 +57,7 @@ impl FakeModel {
         Self {
             contract: Arc::new(contract),
             preparing: None,
+            chain: None,
             steps: Arc::default(),
             gate: Gate::default(),
             state: Arc::default(),
@@ -68,6 +70,12 @@ impl FakeModel {
         let preparing = Preparing::default();
         let model = Self { preparing: Some(preparing.clone()), steps: steps(), ..Self::new(contract) };
         (model, preparing)
+    }
+
+    /// The same, from which this way leads on.
+    #[must_use]
+    pub fn leading(self, chain: &Chain) -> Self {
+        Self { chain: Some(chain.clone()), ..self }
     }
 
     /// Rows that begin with this value are refused by a step of the run; the others of their batch are not.
@@ -148,6 +156,10 @@ impl Model for FakeModel {
 
     fn steps(&self) -> &[Step] {
         &self.steps
+    }
+
+    fn route(&self) -> Option<Arc<dyn Route>> {
+        self.chain.clone().map(|chain| Arc::new(chain) as Arc<dyn Route>)
     }
 
     fn executor(&self) -> Result<Box<dyn Executor>, Refusal> {

@@ -4,6 +4,7 @@ mod connections;
 mod deadlines;
 mod drain;
 mod inference;
+mod legs;
 mod limits;
 mod preparing;
 mod streams;
@@ -19,7 +20,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use servekit_core::{Limits, Mailbox, ModelKey, Policy, ShardSnapshot};
-use servekit_testing::{Clock, FakeModel, Preparing};
+use servekit_testing::{Chain, Clock, FakeModel, Preparing};
 
 use super::transport::{Peer, Transport};
 use super::{QUIET_MIN, Ready, Shard};
@@ -196,6 +197,32 @@ impl Bench {
         (bench, model, preparing)
     }
 
+    /// The same with a model from which a way leads on through these, which get so many copies of each row.
+    fn leading(legs: &[FakeModel], copies: u32, change: impl FnOnce(&mut Limits)) -> (Self, FakeModel, Chain) {
+        Self::leading_into(legs, copies, change, |_| {})
+    }
+
+    /// The same with queues of the legs that are the test's own.
+    fn leading_into(
+        legs: &[FakeModel],
+        copies: u32,
+        change: impl FnOnce(&mut Limits),
+        change_legs: impl Fn(&mut Policy),
+    ) -> (Self, FakeModel, Chain) {
+        let mut bench = Self::new(change);
+        let chain = Chain::new(legs, copies);
+        let model = FakeModel::new(fixtures::ident()).leading(&chain);
+        let mut served = bench.served(&model, Placement::Inline);
+        let leg = |(place, leg): (usize, &FakeModel)| {
+            let mut served = bench.served(leg, Placement::Pool);
+            change_legs(&mut served.policy);
+            Served { name: format!("ident/{}", place + 1).into(), ..served }
+        };
+        served.legs = legs.iter().enumerate().map(leg).collect();
+        bench.publish_served(served);
+        (bench, model, chain)
+    }
+
     fn publish(&mut self, placement: Placement) -> FakeModel {
         let model = FakeModel::new(fixtures::ident());
         self.publish_model(&model, placement);
@@ -203,9 +230,14 @@ impl Bench {
     }
 
     fn publish_model(&mut self, model: &FakeModel, placement: Placement) {
+        let served = self.served(model, placement);
+        self.publish_served(served);
+    }
+
+    fn served(&self, model: &FakeModel, placement: Placement) -> Served {
         let contract = fixtures::ident();
         let limits = &self.shared.limits;
-        let served = Served {
+        Served {
             name: contract.model.clone(),
             version: "1".into(),
             model: Arc::new(model.clone()),
@@ -221,12 +253,15 @@ impl Bench {
             properties: Vec::new(),
             description: serde_json::Map::new(),
             legs: Vec::new(),
-        };
-        self.models += 1;
-        let bytes_max = limits.model_in_flight_bytes_max;
-        let version = Arc::new(Version::new(ModelKey(self.models), served, bytes_max, &self.shared.counters));
+        }
+    }
+
+    fn publish_served(&mut self, served: Served) {
+        let (key, name, number) = (ModelKey(self.models + 1), served.name.clone(), served.version.clone());
+        self.models += 1 + served.legs.len() as u32;
+        let bytes_max = self.shared.limits.model_in_flight_bytes_max;
+        let version = Arc::new(Version::new(key, served, bytes_max, &self.shared.counters));
         self.shared.pool.open(&version).expect("a fake model has lanes");
-        let (name, number) = (contract.model.clone(), "1".into());
         let entry = Entry { name, version: number, required: true, state: State::Served(version) };
         self.change(|listing| listing.with(entry.clone()));
     }
@@ -281,6 +316,28 @@ impl Bench {
     /// Waits until somebody has put something into the shard's mailbox.
     fn wait_woken(&self) {
         self.wakes.recv_timeout(Duration::from_secs(20)).expect("somebody wakes the shard");
+    }
+
+    /// Ticks until each of these has so many answers; says them.
+    fn hear_all(&mut self, clients: &[&Client], count: usize) -> Vec<Vec<Heard>> {
+        let mut heard: Vec<Vec<Heard>> = clients.iter().map(|_| Vec::new()).collect();
+        loop {
+            heard.iter_mut().zip(clients).for_each(|(heard, client)| heard.extend(client.hear()));
+            if heard.iter().all(|heard| heard.len() >= count) {
+                return heard;
+            }
+            self.wait_woken();
+            self.tick(&[]);
+        }
+    }
+
+    /// Gives back what the shard keeps of the models' bytes for the next requests.
+    fn settle(&mut self) {
+        self.shard.desk.lanes.iter_mut().for_each(|lane| lane.bytes.settle());
+    }
+
+    fn model_bytes_free(&self) -> u64 {
+        self.version().bytes.free()
     }
 
     fn counted(&self) -> ShardSnapshot {

@@ -4,25 +4,6 @@ use super::*;
 use crate::config::ServerTiming;
 use crate::timing::Told;
 
-impl Bench {
-    /// Ticks until each of these has so many answers; says them.
-    fn hear_all(&mut self, clients: &[&Client], count: usize) -> Vec<Vec<Heard>> {
-        let mut heard: Vec<Vec<Heard>> = clients.iter().map(|_| Vec::new()).collect();
-        loop {
-            heard.iter_mut().zip(clients).for_each(|(heard, client)| heard.extend(client.hear()));
-            if heard.iter().all(|heard| heard.len() >= count) {
-                return heard;
-            }
-            self.wait_woken();
-            self.tick(&[]);
-        }
-    }
-
-    fn model_bytes_free(&self) -> u64 {
-        self.version().bytes.free()
-    }
-}
-
 #[test]
 fn answers_come_from_what_was_prepared() {
     let (mut bench, model, preparing) = Bench::preparing(|_| {});
@@ -152,7 +133,7 @@ fn what_preparing_adds_is_taken_from_the_models_memory_until_the_answer() {
     assert!(heard[0][0].body.contains("request needs 64 bytes, 60 are free for 'ident'"), "{}", heard[0][0].body);
     bench.stop([runner]);
     bench.assert_idle();
-    bench.shard.desk.lanes.iter_mut().for_each(|lane| lane.bytes.settle());
+    bench.settle();
     assert_eq!(bench.model_bytes_free(), 64);
 }
 

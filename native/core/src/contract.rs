@@ -257,7 +257,7 @@ impl Contract {
             return Err(self.byte_size(spec, expected, found));
         }
         if overrides || !self.is_batched() {
-            check_row_bytes(bytes, "the request, which is one row,", limits)?;
+            check_row_bytes(bytes, "the request, which is one row,", limits.batch_bytes_max)?;
             return Ok(1);
         }
         if !is_even {
@@ -271,7 +271,7 @@ impl Contract {
             );
             return Err(Refusal::new(Reason::TooManyRows, text));
         }
-        check_row_bytes(bytes / rows.max(1) as u64, "one row", limits)?;
+        check_row_bytes(bytes / rows.max(1) as u64, "one row", limits.batch_bytes_max)?;
         Ok(rows as u32)
     }
 
@@ -320,11 +320,14 @@ impl Contract {
     }
 }
 
-fn check_row_bytes(row_bytes: u64, what: &str, limits: &Limits) -> Result<(), Refusal> {
-    if row_bytes > limits.batch_bytes_max {
+/// Checks that one row fits into a batch of so many bytes.
+///
+/// # Errors
+/// `TensorTooLarge`.
+pub fn check_row_bytes(row_bytes: u64, what: &str, allowed: u64) -> Result<(), Refusal> {
+    if row_bytes > allowed {
         let text = format!(
-            "{what} has {row_bytes} bytes, at most {} are allowed; send smaller rows or raise batch_bytes_max",
-            limits.batch_bytes_max
+            "{what} has {row_bytes} bytes, at most {allowed} are allowed; send smaller rows or raise batch_bytes_max"
         );
         return Err(Refusal::new(Reason::TensorTooLarge, text));
     }

@@ -290,6 +290,11 @@ impl ModelCounters {
         observe(&self.steps, steps);
     }
 
+    /// A request waited this long for its run in a leg; for its answer the wait of all legs counts, at the model.
+    pub fn waited(&self, queue: Duration) {
+        self.queue.observe(nanoseconds(queue));
+    }
+
     /// A preparer panicked.
     pub fn panicked(&self) {
         self.panics.add(1);

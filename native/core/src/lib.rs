@@ -34,7 +34,7 @@ pub use batch::{Batch, Dispatch, Item, RunId};
 pub use batcher::{Batcher, ClassSurface, Estimate, Next, Padding, Patience, Queued, Refused, Shed, ShedCounts};
 pub use budget::{Budget, Hold, Lease, Quota, Share};
 pub use caller::{Answer, Caller, Mailbox, Ticket};
-pub use contract::{Axis, Batching, Contract, Mask, Ragged, TensorSpec, list};
+pub use contract::{Axis, Batching, Contract, Mask, Ragged, TensorSpec, check_row_bytes, list};
 pub use counters::{
     AnatomySnapshot, Bounds, Distribution, Ending, Histogram, ModelCounters, ModelSnapshot, PaddingSnapshot,
     RequestScope, RequestsSnapshot, RowDistribution, ShardCounters, ShardSnapshot, StepSnapshot, Sum, Transport,

@@ -42,9 +42,7 @@ impl Environment {
     /// device is missing.
     pub fn load(&self, spec: &ModelSpec, limits: &Limits, settings: &Settings) -> Result<LoadedModel, Refusal> {
         let started_at = Instant::now();
-        let file = file::read(spec, limits)?;
-        let scan = scan::scan(&file.bytes, &spec.name, limits)?;
-        let external_bytes = file::check_external(&file.folder, &scan, spec)?;
+        let (file, scan, external_bytes) = looked_through(spec, limits)?;
         let loader = Loader { environment: *self, spec, limits, settings, file, scan };
         let mut loaded = loader.load()?;
         loaded.description.weights_bytes = loader.scan.weights_bytes.max(external_bytes);
@@ -60,9 +58,7 @@ impl Environment {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn contract_of(&self, spec: &ModelSpec, limits: &Limits) -> Result<Contract, Refusal> {
-        let file = file::read(spec, limits)?;
-        let scan = scan::scan(&file.bytes, &spec.name, limits)?;
-        file::check_external(&file.folder, &scan, spec)?;
+        let (file, scan, _) = looked_through(spec, limits)?;
         let source = SessionSource {
             environment: *self,
             model: &file.bytes,
@@ -83,6 +79,14 @@ impl Environment {
             ragged: None,
         })
     }
+}
+
+/// A model's file, what is in it, and the bytes of the files that it names.
+fn looked_through(spec: &ModelSpec, limits: &Limits) -> Result<(ModelFile, Scan, u64), Refusal> {
+    let file = file::read(spec, limits)?;
+    let scan = scan::scan(&file.bytes, &spec.name, limits)?;
+    let external_bytes = file::check_external(&file.folder, &scan, spec)?;
+    Ok((file, scan, external_bytes))
 }
 
 /// What a load works with.

@@ -161,7 +161,7 @@ impl Pool {
                 let report = execute(&mut *lane, contract, batch, &Instant::now, answers);
                 version.counters[thread].ran(dispatch, &report);
                 report.fault.iter().for_each(fault);
-                let passed = if version.journey.is_some() { pass(&version, answers) } else { Vec::new() };
+                let passed = if version.journey.is_some() { pass(&version, thread, answers) } else { Vec::new() };
                 answers.send();
                 let lane = (report.outcome != Outcome::Lost).then_some(lane);
                 let key = version.key;

@@ -83,14 +83,6 @@ pub(crate) fn model_memory_full(model: &str, needed: u64, free: u64) -> Refusal 
     Refusal::new(Reason::MemoryFull, text).retry_after(Duration::from_millis(100))
 }
 
-/// The refusal of a request whose rows have become larger than a batch may be.
-pub(crate) fn prepared_row_too_large(found: usize, allowed: usize) -> Refusal {
-    let text = format!(
-        "one prepared row has {found} bytes, at most {allowed} are allowed; send smaller rows or raise batch_bytes_max"
-    );
-    Refusal::new(Reason::TensorTooLarge, text)
-}
-
 /// The refusal of a message that says it is compressed and not how.
 pub(crate) fn unnamed_encoding() -> Refusal {
     let text = "compressed message without grpc-encoding found, the field is needed; send it or do not compress";

@@ -44,12 +44,20 @@ struct Facts<'a> {
 
 /// The answer of `GET v2/models/m/why`.
 pub(crate) fn why(shared: &Shared, version: &Version) -> Value {
+    let mut told = explained(&facts(shared, version));
+    if !version.legs.is_empty() {
+        told["legs"] = version.legs.iter().map(|leg| explained_leg(&facts(shared, leg))).collect();
+    }
+    told
+}
+
+fn facts<'a>(shared: &Shared, version: &'a Version) -> Facts<'a> {
     let served = &version.served;
     let lanes = match served.placement {
         Placement::Inline => u32::try_from(shared.standings.len()).unwrap_or(u32::MAX),
         Placement::Pool => served.policy.lanes,
     };
-    explained(&Facts {
+    Facts {
         model: &served.name,
         version: &served.version,
         counted: snapshot::counted(version),
@@ -64,7 +72,7 @@ pub(crate) fn why(shared: &Shared, version: &Version) -> Value {
         target: served.target(served.priority_default.saturating_sub(1)),
         estimate: version.estimates.merged(),
         throttling: throttling::read(),
-    })
+    }
 }
 
 /// The explanation as a function of what is known.
@@ -78,4 +86,13 @@ fn explained(facts: &Facts<'_>) -> Value {
         "figures": figures,
         "estimate": facts.estimate,
     })
+}
+
+/// What there is to say of a leg behind the first: requests are the whole model's, batches its own.
+fn explained_leg(facts: &Facts<'_>) -> Value {
+    let figures = Figures::of(facts);
+    let sentences = words::of_batches(facts, &figures);
+    let Figures { batches, lanes, shed, padding, .. } = figures;
+    let figures = json!({"batches": batches, "lanes": lanes, "shed": shed, "padding": padding});
+    json!({"name": facts.model, "sentences": sentences, "figures": figures, "estimate": facts.estimate})
 }

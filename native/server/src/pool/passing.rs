@@ -7,9 +7,14 @@ use servekit_core::{Answers, ModelKey, Passage, Passed, Pending};
 use super::preparing::hold;
 use crate::listing::{Journey, Version};
 
-/// Leads each request on that has run in this leg: to its caller, or towards the leg whose key it is given with.
-pub(super) fn pass(version: &Version, answers: &mut Answers) -> Vec<(ModelKey, Box<Pending>)> {
+/// Leads each request on that has run in this leg: to its caller, or towards the leg whose key it is given with. It counts
+/// as the thread of this number.
+pub(super) fn pass(version: &Version, thread: usize, answers: &mut Answers) -> Vec<(ModelKey, Box<Pending>)> {
     let passed = answers.take_passed();
+    let is_behind = version.journey.as_ref().is_some_and(|journey| journey.keys[0] != version.key);
+    for Passed { reply, .. } in passed.iter().filter(|_| is_behind) {
+        version.counters[thread].waited(reply.timing.queue);
+    }
     let now = Instant::now();
     passed.into_iter().filter_map(|passed| lead(version, passed, now, answers)).collect()
 }

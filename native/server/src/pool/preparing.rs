@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use servekit_core::{Contract, Fault, Hold, Inputs, ModelKey, Pending, Prepared, Preparer, Refusal};
+use servekit_core::{Contract, Fault, Hold, Inputs, ModelKey, Pending, Prepared, Preparer, Refusal, check_row_bytes};
 
 use crate::listing::Version;
 use crate::refusals;
@@ -90,8 +90,8 @@ impl Task {
 
 /// Checks that the inputs of a request, of so many bytes, fit into batches of this queue.
 pub(super) fn check_row(version: &Version, bytes: usize, rows: u32) -> Result<(), Refusal> {
-    let (row_bytes, allowed) = (bytes / rows.max(1) as usize, version.served.policy.bytes_max);
-    if row_bytes > allowed { Err(refusals::prepared_row_too_large(row_bytes, allowed)) } else { Ok(()) }
+    let row_bytes = bytes / rows.max(1) as usize;
+    check_row_bytes(row_bytes as u64, "one prepared row", version.served.policy.bytes_max as u64)
 }
 
 /// Takes so many of the bytes that requests of this model may hold; `None` for none.

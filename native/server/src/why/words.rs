@@ -21,15 +21,13 @@ const TOLD_MIN: f64 = 0.01;
 
 /// What is, from the most important on.
 pub(super) fn sentences(facts: &Facts<'_>, figures: &Figures) -> Vec<String> {
-    let told = [
-        Some(slowest(figures)),
-        batches(facts, figures),
-        knee(figures),
-        lanes(figures),
-        shed(figures),
-        padding(figures),
-        throttling(figures),
-    ];
+    let slowest = std::iter::once(slowest(figures));
+    slowest.chain(of_batches(facts, figures)).chain(throttling(figures)).collect()
+}
+
+/// What is of a queue and its batches.
+pub(super) fn of_batches(facts: &Facts<'_>, figures: &Figures) -> Vec<String> {
+    let told = [batches(facts, figures), knee(figures), lanes(figures), shed(figures), padding(figures)];
     told.into_iter().flatten().collect()
 }
 

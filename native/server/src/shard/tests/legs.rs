@@ -40,6 +40,17 @@ fn requests_go_through_all_legs_in_batches() {
         (&20.into(), &20.into(), &1.into())
     );
     assert_eq!(told["legs"][1]["name"], "ident/2");
+    let why = crate::why::why(&bench.shared, &bench.version());
+    assert_eq!(why["legs"][0]["figures"]["batches"]["rows_mean"], 20.0);
+    assert_eq!(
+        why["legs"][1]["sentences"][0],
+        "Batches had 20 rows on average, of at most 64; they left the queue because a lane was free (100 %)."
+    );
+    let waits = |counted: &serde_json::Value| {
+        let counts = counted["queue"]["counts"].as_array().expect("counts");
+        counts.iter().filter_map(serde_json::Value::as_u64).sum::<u64>()
+    };
+    assert_eq!([&told, &told["legs"][0], &told["legs"][1]].map(waits), [20; 3]);
 }
 
 #[test]

@@ -73,11 +73,12 @@ def bench(plan_json: str, bodies: list[bytes]) -> str:
     makes no sense and `BindError` where the server cannot be reached.
     """
 
-def check(config_json: str) -> str:
+def check(config_json: str, row_json: str = "[]") -> str:
     """Loads the first model of the configuration and describes it, as JSON; others are what its pipeline runs.
 
     The object is the model's entry of the snapshot with two keys more: the core `plan` and the effective `run_ms_max`.
-    Raises `LoadError`.
+    With a pipeline there are `costs` too: `{"runs": [{"rows", "steps_us"}], "unknown"}`, found out with the row, which
+    is written as a model's `samples` are. Raises `LoadError`.
     """
 
 def contract(config_json: str, name: str) -> str:

@@ -2,7 +2,16 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
+
+PIPELINE_FILE_NAME: Final = "model.yaml"
+"""Of a pipeline, beside its model's file."""
+PIPELINE_BYTES_MAX: Final = 1 << 20
+"""Of that file."""
+CODE_FILE_NAME: Final = "pipeline.py"
+"""Of a pipeline that is written in Python; in place of the other."""
+RAW_SUFFIX: Final = ".raw"
+"""Behind a model's name it means the model's own tensors, without its pipeline."""
 
 
 @dataclass(frozen=True)

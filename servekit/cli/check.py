@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,18 +102,44 @@ def command(
 def check_models(config: Config, effective: Effective, models: Sequence[Model]) -> list[Finding]:
     """Loads them as the server would, one after the other."""
     native_json = config_json(config, effective.limits, models)
-    pipelines = {}
+    pipelines: dict[str, PipelineFinding] = {}
+    on_one_thread: Mapping[str, str] = {}
     if written := [model.pipeline for model in models if model.pipeline is not None]:
         from servekit.pipelines.starting import started
 
         result = started(native_json, written, allow_code=config.execution.allow_code)
-        native_json = result.native_json
-        pipelines = {name: pipeline_report.tried(plan) for name, plan in result.plans.items()}
+        native_json, on_one_thread = result.native_json, result.on_one_thread
+        pipelines = {
+            model.name: pipeline_report.tried(plan, Path(model.pipeline.folder), samples)
+            for model, samples in zip(models, _samples(native_json), strict=True)
+            if model.pipeline is not None and (plan := result.plans.get(model.name)) is not None
+        }
     document = json.loads(native_json)
     return [
-        _check_model(model, _asked(document, entry), effective.limits, pipelines.get(model.name))
+        _with_reason(
+            _check_model(model, _asked(document, entry), effective.limits, pipelines.get(model.name)),
+            "intra_op",
+            on_one_thread.get(model.name),
+        )
         for model, entry in zip(models, document["models"], strict=True)
     ]
+
+
+def _with_reason(finding: Finding, subject: str, reason: str | None) -> Finding:
+    """Says why of what was decided before the load, which takes it for the operator's word."""
+    if finding.figures is None or reason is None:
+        return finding
+    decisions = [
+        [of, f"{said.partition(':')[0]}: {reason}"] if of == subject else [of, said]
+        for of, said in finding.figures["decisions"]
+    ]
+    figures: Any = finding.figures | {"decisions": decisions}
+    return replace(finding, figures=figures)
+
+
+def _samples(native_json: str) -> list[list[dict[str, Any]]]:
+    """Of each model, as they cross."""
+    return [entry["samples"] for entry in json.loads(native_json)["models"]]
 
 
 def _asked(document: dict[str, Any], entry: dict[str, Any]) -> str:
@@ -128,10 +154,13 @@ def _check_model(model: Model, asked_json: str, limits: Limits, pipeline: Pipeli
 
     try:
         with native_errors():
-            told = json.loads(_native.check(asked_json))
+            row = () if pipeline is None else (json.dumps(pipeline.row.tensors),)
+            told = json.loads(_native.check(asked_json, *row))
     except LoadError as error:
         return Finding(model, label=error.label, reason=str(error))
     plan, run_ms_max = told.pop("plan"), told.pop("run_ms_max")
+    if pipeline is not None:
+        pipeline = pipeline._replace(costs=pipeline_report.Costs.of(told.pop("costs")))
     figures = with_defaults(told)
     found = batching_report.effective_targets(model.settings, limits, figures)
     return Finding(model, figures, plan, run_ms_max, tuple(found), pipeline)

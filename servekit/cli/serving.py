@@ -9,9 +9,10 @@ from typing import NoReturn
 
 from servekit import signals
 from servekit.errors import ServekitError, told
-from servekit.plan import Plan
+from servekit.plan import CODE_FILE_NAME, PIPELINE_FILE_NAME, Plan
 
 _READ_BYTES = 65_536
+_ALLOW_CODE = "--allow-code"
 
 
 def run(arguments: list[str]) -> NoReturn:
@@ -64,8 +65,11 @@ def _look_ahead(arguments: list[str]) -> None:
 
     That takes as long as the child does, on another core. Where it is wrong about a pipeline, nothing depends on it.
     """
-    paths = [Path(argument) for argument in arguments if not argument.startswith("-")]
-    if any(path.is_dir() and any(path.glob(f"{place}model.yaml")) for path in paths for place in ("", "*/")):
+    # Where code is not allowed to run, nothing of it is compiled.
+    names = (PIPELINE_FILE_NAME, CODE_FILE_NAME) if _ALLOW_CODE in arguments else (PIPELINE_FILE_NAME,)
+    patterns = [f"{place}{name}" for place in ("", "*/") for name in names]
+    folders = [path for argument in arguments if not argument.startswith("-") and (path := Path(argument)).is_dir()]
+    if any(any(folder.glob(pattern)) for folder in folders for pattern in patterns):
         import_module("servekit.pipelines.starting")
         import_module("numba")
 

@@ -6,16 +6,16 @@ models' contracts it becomes a `Plan`, in which every value has a type and every
 
 from servekit.pipelines.checking import Surroundings, planned
 from servekit.pipelines.contracts import ModelContract, ModelTensor
-from servekit.pipelines.editing import Loaded, built_amid, changed, load_or_keep
+from servekit.pipelines.editing import Built, Loaded, Source, is_edited, load_or_keep
 from servekit.pipelines.faults import PipelineError
 from servekit.pipelines.graphs import ordered
 from servekit.pipelines.plan import KernelCall, ModelCall, Plan, StageCall, Value
-from servekit.pipelines.reading import FILE_NAME, parsed, read, split
+from servekit.pipelines.reading import parsed, read
 from servekit.pipelines.recipes import recipe, recipes
 from servekit.pipelines.schema import Pipeline, Step
 
 __all__ = [
-    "FILE_NAME",
+    "Built",
     "KernelCall",
     "Loaded",
     "ModelCall",
@@ -24,12 +24,12 @@ __all__ = [
     "Pipeline",
     "PipelineError",
     "Plan",
+    "Source",
     "StageCall",
     "Step",
     "Surroundings",
     "Value",
-    "built_amid",
-    "changed",
+    "is_edited",
     "load_or_keep",
     "ordered",
     "parsed",
@@ -37,5 +37,4 @@ __all__ = [
     "read",
     "recipe",
     "recipes",
-    "split",
 ]

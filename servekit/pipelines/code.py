@@ -13,24 +13,24 @@ from servekit.pipelines.faults import PipelineError
 from servekit.pipelines.finding import Kernels, built_in
 from servekit.pipelines.reading import parsed
 from servekit.pipelines.schema import Pipeline
+from servekit.plan import CODE_FILE_NAME, PIPELINE_FILE_NAME
 
-FILE_NAME: Final = "pipeline.py"
 TABLE: Final = "pipeline"
 
 
 def read_code(folder: Path, *, allow_code: bool) -> Pipeline:
     """Runs the file and reads the table; raises `PipelineError` where code may not run, or fails."""
-    members = vars(Kernels(folder, allow_code).module(FILE_NAME))
+    members = vars(Kernels(folder, allow_code).module(CODE_FILE_NAME))
     table = members.get(TABLE)
     if not isinstance(table, dict):
         found = "none" if table is None else type(table).__name__
         raise PipelineError(
-            f"{FILE_NAME} has to hold a table called '{TABLE}', found {found}; write {TABLE} = {{...}} with the keys "
-            "of model.yaml"
+            f"{CODE_FILE_NAME} has to hold a table called '{TABLE}', found {found}; write {TABLE} = {{...}} with the "
+            f"keys of {PIPELINE_FILE_NAME}"
         )
     names = {id(kernel): name for name, kernel in built_in().items()}
-    names |= {id(value): f"{FILE_NAME}:{name}" for name, value in members.items() if isinstance(value, Kernel)}
-    return parsed({key: _named(value, names) for key, value in table.items()}, FILE_NAME)
+    names |= {id(value): f"{CODE_FILE_NAME}:{name}" for name, value in members.items() if isinstance(value, Kernel)}
+    return parsed({key: _named(value, names) for key, value in table.items()}, CODE_FILE_NAME)
 
 
 def _named(steps: Any, names: Mapping[int, str]) -> Any:  # noqa: ANN401 - what the file holds
@@ -46,7 +46,7 @@ def _step(step: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, Any]:
         return dict(step)
     if id(kernel) not in names:
         raise PipelineError(
-            f"{FILE_NAME}: a step uses kernel '{kernel.name}', which has no name in the file; give it one, or its "
+            f"{CODE_FILE_NAME}: a step uses kernel '{kernel.name}', which has no name in the file; give it one, or its "
             "options under with"
         )
     return {**step, "use": names[id(kernel)]}

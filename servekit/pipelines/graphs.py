@@ -4,13 +4,14 @@ from collections.abc import Mapping
 
 from servekit.pipelines.faults import PipelineError
 from servekit.pipelines.schema import Pipeline
+from servekit.plan import RAW_SUFFIX
 
 
 def models(name: str, pipeline: Pipeline) -> tuple[str, ...]:
     """Other models that the pipeline of this one names. Its own name, and `.raw`, mean tensors alone."""
     steps = [*pipeline.before, *pipeline.after]
     named = [pipeline.model.name, *(step.model for step in steps)]
-    found = (other for other in named if other is not None and other != name and not other.endswith(".raw"))
+    found = (other for other in named if other is not None and other != name and not other.endswith(RAW_SUFFIX))
     return tuple(dict.fromkeys(found))
 
 
@@ -36,7 +37,7 @@ def ordered(pipelines: Mapping[str, Pipeline]) -> tuple[str, ...]:
                 around = [*waiting[waiting.index(following) :], following]
                 raise PipelineError(
                     f"models run each other in a circle, {' → '.join(around)}; take one of these steps out, or name "
-                    f"the model's own tensors, {following}.raw"
+                    f"the model's own tensors, {following}{RAW_SUFFIX}"
                 )
             else:
                 waiting.append(following)

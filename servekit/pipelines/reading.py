@@ -10,20 +10,19 @@ from servekit.config import yaml_reading
 from servekit.errors import ConfigError
 from servekit.pipelines.faults import meant
 from servekit.pipelines.schema import KEYS, MainModel, Pipeline, Step
+from servekit.plan import PIPELINE_BYTES_MAX
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-FILE_NAME: Final = "model.yaml"
-FILE_BYTES_MAX: Final = 1 << 20
 _FOUND_CHARACTERS_MAX: Final = 64
 _ALIASES: Final = {"options": "with", "taken": "from", "given": "as"}
 
 
 def read(text: bytes, origin: str) -> Pipeline:
     """Reads a file's text; raises `ConfigError` with one line for each fault."""
-    if len(text) > FILE_BYTES_MAX:
-        raise ConfigError(f"{origin} has more than {FILE_BYTES_MAX} bytes; make it smaller")
+    if len(text) > PIPELINE_BYTES_MAX:
+        raise ConfigError(f"{origin} has more than {PIPELINE_BYTES_MAX} bytes; make it smaller")
     return parsed(yaml_reading.table(text, origin), origin)
 
 
@@ -34,12 +33,6 @@ def parsed(table: Mapping[str, Any], origin: str) -> Pipeline:
     except ValidationError as error:
         details = error.errors(include_url=False)
         raise ConfigError("\n".join(dict.fromkeys(_described(detail, origin) for detail in details))) from None
-
-
-def split(entry: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The keys of a pipeline in an entry under `models`, and the others."""
-    own = {name: value for name, value in entry.items() if name in KEYS}
-    return own, {name: value for name, value in entry.items() if name not in KEYS}
 
 
 def _described(detail: "ErrorDetails", origin: str) -> str:

@@ -5,21 +5,22 @@ One that is broken is a reason why its model fails; the others are served.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from servekit.errors import ServekitError, native_errors
-from servekit.pipelines import code, graphs
-from servekit.pipelines.checking import RAW_SUFFIX, Surroundings, planned
+from servekit.pipelines import graphs
+from servekit.pipelines.checking import Surroundings, planned
 from servekit.pipelines.code import read_code
 from servekit.pipelines.contracts import ModelContract
 from servekit.pipelines.faults import PipelineError
 from servekit.pipelines.plan import Plan
 from servekit.pipelines.reading import parsed, read
 from servekit.pipelines.schema import Pipeline
-from servekit.plan import WrittenPipeline
+from servekit.plan import CODE_FILE_NAME, RAW_SUFFIX, WrittenPipeline
 
 
 class Started(NamedTuple):
@@ -28,6 +29,8 @@ class Started(NamedTuple):
     native_json: str
     plans: Mapping[str, Plan]
     """By model. They hold the compiled kernels, of which the native side has only the addresses."""
+    on_one_thread: Mapping[str, str]
+    """Models that were given one thread a run, with the reason."""
 
 
 def started(
@@ -52,17 +55,21 @@ def started(
             entry["failed"] = "; ".join(str(error).splitlines())
         except Exception as error:  # noqa: BLE001 - whatever it is, other models can be served
             entry["failed"] = f"pipeline of '{name}' failed by a defect ({error!r:.256}), please report it"
-    _on_one_thread(config, plans)
-    return Started(json.dumps(config), plans)
+    on_one_thread = _put_on_one_thread(config, plans)
+    return Started(json.dumps(config), plans, on_one_thread)
 
 
-def _on_one_thread(config: Mapping[str, Any], plans: Mapping[str, Plan]) -> None:
+def _put_on_one_thread(config: Mapping[str, Any], plans: Mapping[str, Plan]) -> dict[str, str]:
     """Models that are run from several places: a run on several threads needs a session that is no one else's."""
-    shared = {plan.name for plan in plans.values() if plan.raw}
-    shared |= {model for plan in plans.values() for model in plan.models if model != plan.name}
+    shared = {plan.name: f"it is served as {plan.name}{RAW_SUFFIX} too" for plan in plans.values() if plan.raw}
+    for plan in plans.values():
+        shared |= {model: f"the pipeline of '{plan.name}' runs it too" for model in plan.models if model != plan.name}
+    found = {}
     for entry in config["models"]:
         if entry["name"] in shared and entry["intra_op"] is None and config["batching"]["intra_op"] is None:
             entry["intra_op"] = 1
+            found[entry["name"]] = f"{shared[entry['name']]}, and a shared file runs on one thread"
+    return found
 
 
 def _crossing(plan: Plan, folder: str) -> dict[str, Any]:
@@ -79,18 +86,7 @@ class _Models:
     written: Mapping[str, WrittenPipeline]
     allow_code: bool
     _contracts: dict[str, ModelContract] = field(default_factory=dict)
-
-    @cached_property
-    def pipelines(self) -> dict[str, Pipeline]:
-        """Those that can be read."""
-        found = {}
-        for name, one in self.written.items():
-            try:
-                found[name] = self._read(one)
-            except ServekitError:
-                # Told where this one is planned.
-                continue
-        return found
+    _pipelines: dict[str, Pipeline | ServekitError] = field(default_factory=dict)
 
     @cached_property
     def names(self) -> list[str]:
@@ -100,7 +96,7 @@ class _Models:
     def plan(self, name: str) -> Plan:
         """The plan of one, compiled; raises what is wrong with it."""
         one = self.written[name]
-        pipeline = self._read(one)
+        pipeline = self._pipeline(name)
         self._check_names(name, pipeline)
         amid = Surroundings(
             name,
@@ -113,15 +109,27 @@ class _Models:
         plan.compile()
         return plan
 
+    def _pipeline(self, name: str) -> Pipeline:
+        """Read once, as reading it may run code; raises what is wrong with it, each time."""
+        if name not in self._pipelines:
+            try:
+                self._pipelines[name] = self._read(self.written[name])
+            except ServekitError as error:
+                self._pipelines[name] = error
+        found = self._pipelines[name]
+        if isinstance(found, ServekitError):
+            raise found
+        return found
+
     def _read(self, one: WrittenPipeline) -> Pipeline:
         if one.table is not None:
             return parsed(one.table, one.origin)
         folder = Path(one.folder)
         if one.is_code:
             return read_code(folder, allow_code=self.allow_code)
-        if (folder / code.FILE_NAME).exists():
+        if (folder / CODE_FILE_NAME).exists():
             raise PipelineError(
-                f"pipeline of '{one.model}': {one.origin} and {code.FILE_NAME} are both there; keep one of the two"
+                f"pipeline of '{one.model}': {one.origin} and {CODE_FILE_NAME} are both there; keep one of the two"
             )
         return read(one.text.encode(errors="surrogateescape"), one.origin)
 
@@ -145,8 +153,11 @@ class _Models:
         waiting = [name]
         while waiting:
             of = waiting.pop()
-            if of in self.pipelines and of not in found:
-                found[of] = self.pipelines[of]
+            if of not in self.written or of in found:
+                continue
+            # What is wrong with another one is told where that is planned.
+            with suppress(ServekitError):
+                found[of] = self._pipeline(of)
                 waiting.extend(graphs.models(of, found[of]))
         return found
 

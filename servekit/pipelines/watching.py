@@ -10,12 +10,10 @@ from typing import Final, Protocol
 
 from servekit.errors import LoadError, native_errors
 from servekit.logs import Logger
-from servekit.pipelines import code
-from servekit.pipelines.editing import Loaded, changed, digest, load_or_keep
+from servekit.pipelines.editing import Built, Loaded, Source, digest, digests, files, is_edited, load_or_keep
 from servekit.pipelines.plan import Plan
-from servekit.pipelines.reading import FILE_NAME
 from servekit.pipelines.starting import Started, started
-from servekit.plan import WrittenPipeline
+from servekit.plan import CODE_FILE_NAME, PIPELINE_FILE_NAME, RAW_SUFFIX, WrittenPipeline
 
 INTERVAL_S: Final = 1.0
 
@@ -31,7 +29,7 @@ class Serving(Protocol):
 
 
 class Watching:
-    """The pipelines of one server that stand in files, with the edit of each that was looked at last."""
+    """The pipelines of one server, with the edit of each that was looked at last."""
 
     def __init__(
         self, native: Serving, served: Started, written: Sequence[WrittenPipeline], logger: Logger, *, allow_code: bool
@@ -41,9 +39,7 @@ class Watching:
         self._logger = logger
         self._allow_code = allow_code
         self._written = {one.model: one for one in written}
-        self._loaded = {
-            one.model: Loaded(served.plans.get(one.model), digest(_path(one))) for one in written if one.table is None
-        }
+        self._loaded = {one.model: _loaded(_source(one), served.plans.get(one.model)) for one in written}
         # Lanes of a pipeline that was swapped may be in a run, and have the addresses of its kernels.
         self._kept: list[Plan] = []
 
@@ -56,34 +52,45 @@ class Watching:
     def look(self) -> None:
         """Swaps what was edited since the last look, and tells what came of it."""
         for name, loaded in self._loaded.items():
-            path = _path(self._written[name])
-            if changed(path, loaded.digest) is None:
+            source = _source(self._written[name])
+            if not is_edited(source, loaded):
                 continue
-            edited = load_or_keep(loaded, path, partial(self._swapped, name))
+            edited = load_or_keep(loaded, source, partial(self._built, name))
             self._loaded[name] = edited
             if edited.reason:
                 self._logger.warning("pipeline_kept", model=name, reason=edited.reason)
             else:
                 self._logger.info("pipeline_swapped", model=name)
 
-    def _swapped(self, name: str, text: bytes, origin: str) -> Plan:
-        """The plan of this text, which is served by then."""
-        # Code is read where it is run.
-        said = "" if self._written[name].is_code else text.decode(errors="surrogateescape")
-        written = self._written | {name: replace(self._written[name], text=said, origin=origin)}
+    def _built(self, name: str, text: bytes, origin: str) -> Built:
+        """The plan of this text; served, it takes the place of the one before."""
+        one = self._written[name]
+        if one.table is None:
+            # Code is read where it is run.
+            one = replace(one, text="" if one.is_code else text.decode(errors="surrogateescape"), origin=origin)
+        written = self._written | {name: one}
         result = started(self._native_json, list(written.values()), allow_code=self._allow_code, only=name)
         (entry,) = (model for model in json.loads(result.native_json)["models"] if model["name"] == name)
         if entry["failed"] is not None:
             raise LoadError(entry["failed"])
         old, plan = self._loaded[name].plan, result.plans[name]
-        self._kept.append(plan)
-        with native_errors():
-            self._native.load(json.dumps(entry))
-            if old is not None and old.raw and not plan.raw:
-                self._native.unload(f"{name}.raw", entry["version"])
-        self._written, self._native_json = written, result.native_json
-        return plan
+
+        def serve() -> None:
+            self._kept.append(plan)
+            with native_errors():
+                self._native.load(json.dumps(entry))
+                if old is not None and old.raw and not plan.raw:
+                    self._native.unload(name + RAW_SUFFIX, entry["version"])
+            self._written, self._native_json = written, result.native_json
+
+        return Built(plan, serve)
 
 
-def _path(one: WrittenPipeline) -> Path:
-    return Path(one.folder) / (code.FILE_NAME if one.is_code else FILE_NAME)
+def _loaded(source: Source, plan: Plan | None) -> Loaded:
+    """At the start."""
+    return Loaded(plan, digest(source), digests(source.folder, files(plan) if plan else ()))
+
+
+def _source(one: WrittenPipeline) -> Source:
+    own = CODE_FILE_NAME if one.is_code else PIPELINE_FILE_NAME
+    return Source(Path(one.folder), own if one.table is None else None)

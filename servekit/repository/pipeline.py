@@ -7,12 +7,8 @@ from pathlib import Path
 
 from servekit.config.schema import ModelSettings
 from servekit.errors import RepositoryError
-from servekit.plan import WrittenPipeline
+from servekit.plan import CODE_FILE_NAME, PIPELINE_BYTES_MAX, PIPELINE_FILE_NAME, WrittenPipeline
 from servekit.repository.layout import FILE_NAME, Candidate, refuse_link
-
-PIPELINE_FILE_NAME = "model.yaml"
-CODE_FILE_NAME = "pipeline.py"
-PIPELINE_BYTES_MAX = 1 << 20
 
 
 def pipeline_of(candidate: Candidate, settings: ModelSettings) -> WrittenPipeline | None:

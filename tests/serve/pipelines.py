@@ -164,6 +164,17 @@ def finite(root: Path) -> Path:
     return folder
 
 
+def cities(root: Path) -> Path:
+    """The place of a city among those of a file, as it is."""
+    written = "inputs: {city: string}\nbefore: [{use: lookup, with: {file: cities.txt}}]\n"
+    folder = _folder(root, "cities", written)
+    (folder / "cities.txt").write_text("\n".join(CITIES))
+    node = helper.make_node("Identity", ["x"], ["y"])
+    axes = ["N", 1]
+    models.write(folder / "model.onnx", [node], [models.value("x", "INT64", axes)], [models.value("y", "INT64", axes)])
+    return folder
+
+
 def coded(root: Path) -> Path:
     """The same kernel in a pipeline that is written in Python, with a kernel that comes with servekit behind it."""
     folder = finite(root / "coded-from").rename(root / "coded")

@@ -11,6 +11,7 @@ from tests.serve.process import serving
 from tests.serve.transports import TRANSPORTS, Asked
 
 ROW = Asked("finite", {"value": np.array([[1, 2, 3]], np.float32)})
+OSLO = Asked("cities", {"city": pipelines.column(["oslo"])})
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +55,28 @@ def test_edits_are_served_without_a_request_that_fails(server, folder):
     assert now.tolist() == [[2, 3, 3]]
     for answers in asking:
         assert answers.result() in ([[[2, 4, 6]], [[2, 3, 3]]], [[[2, 4, 6]]])
+
+
+def test_an_edit_of_a_file_that_a_stage_reads_is_served(tmp_path):
+    file = pipelines.cities(tmp_path) / "cities.txt"
+
+    def write(text):
+        """In one piece: half of a file would be one more edit."""
+        (tmp_path / "new").write_text(text)
+        (tmp_path / "new").rename(file)
+
+    with serving(file.parent, arguments=["--watch"]) as server, TRANSPORTS["binary"](server) as infer:
+
+        def place():
+            (found,) = infer(OSLO).values()
+            return found.tolist()
+
+        assert place() == [[2]]
+        write("berlin\n\noslo\n")
+        kept = server.event("pipeline_kept")
+        assert "before step 1 (lookup)" in kept["reason"]
+        assert "line 2 of the file is empty" in kept["reason"]
+        assert place() == [[2]]
+        write("oslo\nberlin\n")
+        server.event("pipeline_swapped")
+        assert place() == [[0]]

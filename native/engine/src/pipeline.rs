@@ -20,6 +20,7 @@ mod memory;
 mod plan;
 mod preparer;
 mod route;
+mod trying;
 
 use layout::numbered;
 use leg::Draft;

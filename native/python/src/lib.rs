@@ -2,6 +2,7 @@
 
 mod bench;
 mod config;
+mod costs;
 mod detach;
 mod errors;
 mod loading;
@@ -54,10 +55,11 @@ fn contract(python: Python<'_>, config_json: &str, name: &str) -> PyResult<Strin
     leave_python(python, || server::contract(&parse(config_json)?, name))
 }
 
-/// Loads the first model of the configuration and describes it.
+/// Loads the first model of the configuration and describes it; its pipeline is tried with the row.
 #[pyfunction]
-fn check(python: Python<'_>, config_json: &str) -> PyResult<String> {
-    leave_python(python, || server::check(&parse(config_json)?))
+#[pyo3(signature = (config_json, row_json="[]"))]
+fn check(python: Python<'_>, config_json: &str, row_json: &str) -> PyResult<String> {
+    leave_python(python, || server::check(&parse(config_json)?, &parse::<Vec<_>>(row_json)?))
 }
 
 /// Sends load to a server as a plan says, and tells what came of it.

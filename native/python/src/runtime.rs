@@ -1,6 +1,6 @@
 //! A running server: the data plane, the engine, and the control threads that bring models from one to the other.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -154,8 +154,16 @@ impl Runtime {
     /// Loads the start-up models, and opens the ports. Those whose pipelines run others come after these.
     fn start_up(&self, models: Vec<config::Model>) {
         let is_any_asked = !models.is_empty();
-        let (after, first): (Vec<_>, Vec<_>) = models.into_iter().partition(|model| !model.others().is_empty());
-        let ready = self.start_all(first) + self.start_all(after);
+        let (mut ready, mut left) = (0, models);
+        while !left.is_empty() {
+            let names: HashSet<String> = left.iter().map(|model| model.name.clone()).collect();
+            let waits = |model: &config::Model| model.others().iter().any(|other| names.contains(other));
+            let (after, first): (Vec<_>, Vec<_>) = left.into_iter().partition(waits);
+            // Where all that are left wait for each other, each is told what it misses.
+            let (next, later) = if first.is_empty() { (after, first) } else { (first, after) };
+            ready += self.start_all(next);
+            left = later;
+        }
         let is_serving = !is_any_asked || ready > 0;
         if is_serving && let Err(error) = self.server.listen() {
             self.progress().listen_error = Some(error.to_string());

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use servekit_server::core::Refusal;
 
 use crate::config::{self, Config};
+use crate::costs;
 use crate::detach::leave_python;
 use crate::errors::{Error, into_python};
-use crate::loading::{Loader, check_absolute, shown};
+use crate::loading::{Loader, Others, check_absolute, shown};
 use crate::runtime::Runtime;
 use crate::{parse, print};
 
@@ -127,11 +128,12 @@ pub fn contract(config: &Config, name: &str) -> Result<String, Error> {
     print(&shown(&contract))
 }
 
-/// Loads the first model of a configuration and describes it; the others are what its pipeline runs.
+/// Loads the first model of a configuration and describes it; the others are what its pipeline runs, and `row` is what
+/// it is tried with.
 ///
 /// # Errors
 /// `Config`, or `Load` with the reason why it cannot be served.
-pub fn check(config: &Config) -> Result<String, Error> {
+pub fn check(config: &Config, row: &[config::Sample]) -> Result<String, Error> {
     let Some(model) = config.models.first() else {
         return Err(Error::Config("no model found, one is checked at a time".into()));
     };
@@ -143,13 +145,18 @@ pub fn check(config: &Config) -> Result<String, Error> {
         let alone = config::Model { pipeline: None, ..other.clone() };
         Ok((other.name.clone(), loader.load(&alone, Vec::new())?.model))
     };
-    let others = run_beside.map(file).collect::<Result<_, Refusal>>().map_err(Error::Load)?;
-    let loaded = loader.load(model, others).map_err(Error::Load)?;
+    let others = run_beside.map(file).collect::<Result<Others, Refusal>>().map_err(Error::Load)?;
+    let loaded = loader.load(model, others.clone()).map_err(Error::Load)?;
     let forms = loader.serve(model, &loaded);
     let served = forms.first().ok_or_else(|| Error::Internal("a model without a form".into()))?;
     let entry = servekit_server::describe(served).map_err(Error::Load)?;
     let mut entry = serde_json::to_value(entry).map_err(|error| Error::Internal(error.to_string()))?;
     entry["plan"] = serde_json::to_value(&loader.plan).map_err(|error| Error::Internal(error.to_string()))?;
     entry["run_ms_max"] = json!(loader.run_max(loaded.model.description()).as_millis() as u64);
+    if let Some(pipeline) = &model.pipeline {
+        let mut models = others;
+        models.push((model.name.clone(), Arc::clone(&loaded.model)));
+        entry["costs"] = costs::told(pipeline, &models, row, &loader.limits)?;
+    }
     print(&entry)
 }

@@ -110,6 +110,27 @@ def test_what_is_run_from_several_places_runs_on_one_thread():
     }
 
 
+def test_the_reason_for_one_thread_is_told():
+    models = [{"name": name, **ENTRY} for name in ("own", "other", "raw", "alone")]
+    texts = {"own": "model: other", "raw": SOFTMAX + "\nraw: true", "alone": SOFTMAX}
+    written = [WrittenPipeline(name, "/models", "model.yaml", text=text) for name, text in texts.items()]
+    found = started(json.dumps(CONFIG | {"models": models}), written, allow_code=False).on_one_thread
+    why = "and a shared file runs on one thread"
+    assert found == {
+        "other": f"the pipeline of 'own' runs it too, {why}",
+        "raw": f"it is served as raw.raw too, {why}",
+    }
+
+
+@pytest.mark.parametrize("order", [("own", "piped"), ("piped", "own")])
+def test_the_order_of_models_means_nothing(order):
+    texts = {"own": "before: [{model: piped.raw, as: x}]", "piped": "before: [{model: other, as: x}]"}
+    entries, plans = crossed({name: texts[name] for name in order}, "other")
+    assert set(plans) == set(order)
+    assert [entries[name]["pipeline"]["models"] for name in ("own", "piped")] == [["piped"], ["other"]]
+    assert [entries[name]["intra_op"] for name in ("own", "piped", "other")] == [None, 1, 1]
+
+
 def test_a_pipeline_does_not_run_inside_another():
     said = reason("model: piped", piped=SOFTMAX)
     assert "model 'piped' has a pipeline of its own" in said
@@ -165,6 +186,21 @@ def test_a_pipeline_of_code_is_planned_where_code_is_allowed(folder):
     assert "own" in started(config, written, allow_code=True).plans
     (entry,) = json.loads(started(config, written, allow_code=False).native_json)["models"]
     assert "--allow-code" in entry["failed"]
+
+
+def test_code_is_run_once_whoever_names_the_model(folder, tmp_path):
+    code = (
+        f"with open({str(tmp_path / 'runs')!r}, 'a') as runs: runs.write('x')\n"
+        "pipeline = {'after': [{'use': 'scores.softmax'}]}"
+    )
+    path = str(folder("pipeline.py", code))
+    written = [
+        WrittenPipeline("own", path, "pipeline.py", is_code=True),
+        WrittenPipeline("other", "/models", "other.yaml", text="before: [{model: own, as: x}]"),
+    ]
+    config = json.dumps(CONFIG | {"models": [{"name": name, **ENTRY} for name in ("other", "own")]})
+    assert "own" in started(config, written, allow_code=True).plans
+    assert (tmp_path / "runs").read_text() == "x"
 
 
 def test_a_pipeline_is_written_once(folder):

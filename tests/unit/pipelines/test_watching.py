@@ -12,6 +12,8 @@ from tests.unit.pipelines.test_starting import CONFIG, ENTRY, SCORES
 
 SOFTMAX = "after: [{use: scores.softmax}]\n"
 ARGMAX = "after: [{use: scores.argmax}]\n"
+CITY = {"name": "city", "datatype": "INT64", "shape": ["N", 1], "optional": False}
+LOOKUP = {"inputs": {"city": "string"}, "before": [{"use": "lookup", "with": {"file": "cities.txt"}}]}
 
 
 class Served:
@@ -45,7 +47,8 @@ def watched(tmp_path, monkeypatch):
     """A served pipeline, its file, and who looks after it."""
 
     def contract(native_json, name):
-        return json.dumps({"name": name, "inputs": [SCORES | {"name": "x"}], "outputs": [SCORES]})
+        taken = SCORES | {"name": "x"} if name == "own" else CITY
+        return json.dumps({"name": name, "inputs": [taken], "outputs": [SCORES]})
 
     monkeypatch.setattr(_native, "contract", contract)
 
@@ -53,12 +56,17 @@ def watched(tmp_path, monkeypatch):
         file = tmp_path / "model.yaml"
         file.write_text(text)
         models = [{"name": "own", "version": version, **ENTRY}]
-        written = [WrittenPipeline("own", str(tmp_path), str(file), text=text)]
-        result = started(json.dumps(CONFIG | {"models": models}), written, allow_code=allow_code)
-        served = Served()
-        return file, Watching(served, result, written, served, allow_code=allow_code), served
+        return file, *watching(
+            [WrittenPipeline("own", str(tmp_path), str(file), text=text)], models, allow_code=allow_code
+        )
 
     return start
+
+
+def watching(written, models, *, allow_code=False):
+    result = started(json.dumps(CONFIG | {"models": models}), written, allow_code=allow_code)
+    served = Served()
+    return Watching(served, result, written, served, allow_code=allow_code), served
 
 
 def test_an_edit_is_served(watched):
@@ -119,3 +127,19 @@ def test_code_of_the_folder_is_part_of_the_pipeline(watched):
     (file.parent / "kernels.py").write_text("# a kernel to come")
     watching.look()
     assert served.told == [("pipeline_swapped", "own", "")]
+
+
+def test_a_file_that_a_stage_reads_is_part_of_the_pipeline(watched):
+    file, _, _ = watched(SOFTMAX)
+    (file.parent / "cities.txt").write_text("lima")
+    # A table of the configuration is watched for what its stages read.
+    written = [WrittenPipeline("places", str(file.parent), "models: places", table=LOOKUP)]
+    looking, served = watching(written, [{"name": "places", "version": "1", **ENTRY}])
+    looking.look()
+    file.write_text(ARGMAX)
+    looking.look()
+    assert served.told == []
+    (file.parent / "cities.txt").write_text("oslo")
+    looking.look()
+    looking.look()
+    assert served.told == [("pipeline_swapped", "places", "")]

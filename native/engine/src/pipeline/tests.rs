@@ -18,6 +18,7 @@ use crate::lane::Part;
 mod batches;
 mod plans;
 mod rows;
+mod trying;
 
 const LIMITS: StageLimits = StageLimits { image_pixels_max: 100_000, text_bytes_max: 1_024 };
 const KERNEL_BYTES_MAX: u64 = 1 << 20;

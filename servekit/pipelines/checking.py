@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from servekit.config.limits import Limits
 from servekit.kernels import KernelError, ports
 from servekit.kernels.ports import ROWS, Port
 from servekit.pipelines import entries, matching
@@ -15,9 +16,9 @@ from servekit.pipelines.finding import Kernels, is_kernel
 from servekit.pipelines.plan import BatchCall, Entries, KernelCall, ModelCall, Place, Plan, StageCall, Value
 from servekit.pipelines.schema import TEXTS, MainModel, Pipeline, Sent, Step
 from servekit.pipelines.stages import NATIVE, StageKind
+from servekit.plan import RAW_SUFFIX
 
-STAGES_MAX: Final = 32
-RAW_SUFFIX: Final = ".raw"
+STAGES_MAX: Final[int] = Limits.model_fields["pipeline_stages_max"].default
 
 
 @dataclass(frozen=True)

@@ -5,32 +5,22 @@ server itself says that a request took inside of it (`Server-Timing`), and the p
 """
 
 import argparse
-import os
 import re
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
 from typing import Final, NamedTuple
 
-from loadtests.scenarios.stage import NO_TARGET, SERVER_FLAGS, Configuration, Place, environment, place
-from loadtests.server import STOP_SECONDS_MAX, pinned, ready_line
-from loadtests.twins.workload import WORKLOADS, Workload
+from loadtests.scenarios.stage import NO_TARGET, Configuration, place, served
+from loadtests.server import pinned
+from loadtests.twins.workload import WORKLOADS, Workload, ask
 
 CONFIGURATION: Final[Configuration] = {**NO_TARGET, "batching.server_timing": "always"}
 NATIVE: Final = ("servekit-shard", "servekit-runner")
 NAME_CHARACTERS_MAX: Final = 15
 """Of a thread, in Linux."""
-
-
-class Served(NamedTuple):
-    """A server that is ready."""
-
-    pid: int
-    address: str
 
 
 class Lap(NamedTuple):
@@ -42,23 +32,6 @@ class Lap(NamedTuple):
     """Processor time of native threads, each request."""
 
 
-@contextmanager
-def server(here: Place, folder: Path, command: list[str]) -> Iterator[Served]:
-    """A server started so, on its processor."""
-    with pinned(here.server_processor):
-        process = subprocess.Popen(
-            [*command, "serve", str(folder), *SERVER_FLAGS],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment(CONFIGURATION),
-        )
-    try:
-        yield Served(process.pid, ready_line(process)["http"])
-    finally:
-        process.terminate()
-        process.communicate(timeout=STOP_SECONDS_MAX)
-
-
 def native_seconds(pid: int) -> float:
     """Processor time so far of the threads that serve; to the nanosecond, as the scheduler counts it."""
     total = 0
@@ -68,25 +41,18 @@ def native_seconds(pid: int) -> float:
     return total / 1e9
 
 
-def lap(one: Served, workload: Workload, requests: int) -> Lap:
+def lap(server: tuple[int, str], workload: Workload, requests: int) -> Lap:
     """Asks one request after the other."""
+    pid, address = server
     bodies = workload.bodies()
-    host, port = one.address.split(":")
-    connection = HTTPConnection(host, int(port), timeout=30)
     inside: list[float] = []
-    before_s = native_seconds(one.pid)
-    for number in range(requests):
-        body = bodies[number % len(bodies)]
-        headers = {"content-type": body.content_type}
-        if body.json_bytes is not None:
-            headers["inference-header-content-length"] = str(body.json_bytes)
-        connection.request("POST", f"/v2/models/{workload.name}/infer", body.content, headers)
-        answer = connection.getresponse()
-        answer.read()
-        parts = re.findall(r"(queue|run);dur=([0-9.]+)", answer.headers["server-timing"])
-        inside.append(sum(float(milliseconds) for _, milliseconds in parts) * 1e3)
-    used_s = native_seconds(one.pid) - before_s
-    connection.close()
+    with closing(HTTPConnection(address, timeout=30)) as connection:
+        before_s = native_seconds(pid)
+        for number in range(requests):
+            answer = ask(connection, workload.name, bodies[number % len(bodies)])
+            parts = re.findall(r"(queue|run);dur=([0-9.]+)", answer.server_timing)
+            inside.append(sum(float(milliseconds) for _, milliseconds in parts) * 1e3)
+        used_s = native_seconds(pid) - before_s
     return Lap(median(inside), used_s / requests * 1e6)
 
 
@@ -98,14 +64,16 @@ def main() -> int:
     parser.add_argument("--server-processor", type=int, default=0)
     parser.add_argument("--other-processor", type=int, default=1, help="of the client, and of the thread that spins")
     chosen = parser.parse_args()
-    quiet = [sys.executable, "-m", "servekit"]
     spinning = [sys.executable, "-m", "loadtests.twins.spinner", str(chosen.other_processor)]
     for name, workload in WORKLOADS.items():
         with place(0.0, chosen.rounds, chosen.server_processor, chosen.other_processor) as here:
             folder = here.folder / name
             workload.write(folder)
-            with server(here, folder, quiet) as first, server(here, folder, spinning) as second:
-                os.sched_setaffinity(0, {chosen.other_processor})
+            with (
+                served(here, folder, CONFIGURATION) as first,
+                served(here, folder, CONFIGURATION, spinning) as second,
+                pinned(chosen.other_processor),
+            ):
                 laps = [
                     (lap(first, workload, chosen.requests), lap(second, workload, chosen.requests))
                     for _ in range(chosen.rounds)

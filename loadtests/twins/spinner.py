@@ -7,11 +7,14 @@ import os
 import sys
 import threading
 
+from servekit import signals
 from servekit.cli import main
 
 
 def spin(processor: int) -> None:
     """Holds the interpreter as much as a thread can."""
+    # Else this thread takes them, and the server is never told to end.
+    signals.hold()
     os.sched_setaffinity(0, {processor})
     number = 0
     while True:

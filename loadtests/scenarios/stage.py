@@ -6,10 +6,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from loadtests.scenarios import models
 from loadtests.scenarios.rounds import Rounds, rounds
@@ -25,6 +26,7 @@ Configuration = Mapping[str, object]
 AUTOMATIC_TARGET: Configuration = {"limits.latency_target_ms": None}
 NO_TARGET: Configuration = {"limits.latency_target_ms": 0}
 
+SERVEKIT: Final = (sys.executable, "-m", "servekit")
 SERVER_FLAGS = ("--log-format", "json", "--http-port", "0", "--grpc-port", "0", "--management-port", "0")
 
 
@@ -79,9 +81,11 @@ def stage(place: Place, subject: Subject, configuration: Configuration | None = 
 
 
 @contextmanager
-def served(place: Place, path: Path, configuration: Configuration) -> Iterator[tuple[int, str]]:
-    """A server as a user starts it, on its processor; its number and its address."""
-    command = [sys.executable, "-m", "servekit", "serve", str(path), *SERVER_FLAGS]
+def served(
+    place: Place, path: Path, configuration: Configuration, program: Sequence[str] = SERVEKIT
+) -> Iterator[tuple[int, str]]:
+    """A server as a user starts it, or under another program, on its processor; its number and its address."""
+    command = [*program, "serve", str(path), *SERVER_FLAGS]
     with pinned(place.server_processor):
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(configuration))
     log: list[str] = []

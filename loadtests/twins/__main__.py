@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 from loadtests.scenarios.rounds import Round, Rounds, rounds
 from loadtests.scenarios.stage import NO_TARGET, Place, place, served
 from loadtests.server import STOP_SECONDS_MAX, pinned
-from loadtests.twins.workload import BINARY, JSON, WORKLOADS, Workload
+from loadtests.twins.workload import JSON, WORKLOADS, Workload, ask
 from servekit.bench.encoding import Body
 from servekit.bench.settings import Settings
 from servekit.bench.sweep import Bench
@@ -50,16 +50,8 @@ def bench_of(address: str, workload: Workload, bodies: list[Body], seconds: floa
 
 def answer(address: str, workload: Workload, body: Body) -> Any:  # noqa: ANN401 - what NumPy makes of it
     """The output that is compared."""
-    headers = {"content-type": body.content_type}
-    if body.content_type == BINARY:
-        headers["inference-header-content-length"] = str(body.json_bytes)
-    host, port = address.split(":")
-    connection = HTTPConnection(host, int(port), timeout=30)
-    try:
-        connection.request("POST", f"/v2/models/{workload.name}/infer", body.content, headers)
-        outputs = json.loads(connection.getresponse().read())["outputs"]
-    finally:
-        connection.close()
+    with closing(HTTPConnection(address, timeout=30)) as connection:
+        outputs = json.loads(ask(connection, workload.name, body).content)["outputs"]
     return np.array(next(output["data"] for output in outputs if output["name"] == workload.output))
 
 

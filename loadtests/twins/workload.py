@@ -4,9 +4,11 @@ import json
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import onnx
@@ -46,6 +48,14 @@ after:
 """
 
 
+class Answer(NamedTuple):
+    """What came back."""
+
+    server_timing: str
+    """Empty unless the server was told to say it."""
+    content: bytes
+
+
 @dataclass(frozen=True)
 class Workload:
     """One comparison."""
@@ -59,6 +69,20 @@ class Workload:
     output: str
     """What is compared, to be sure that both do the same."""
     tolerance: float
+
+
+def ask(connection: HTTPConnection, name: str, body: Body) -> Answer:
+    """One request to a model, and its answer."""
+    headers = {"content-type": body.content_type}
+    if body.json_bytes is not None:
+        headers["inference-header-content-length"] = str(body.json_bytes)
+    connection.request("POST", f"/v2/models/{name}/infer", body.content, headers)
+    answer = connection.getresponse()
+    content = answer.read()
+    if answer.status != HTTPStatus.OK:
+        message = f"{name!r} answers {answer.status}, 200 is expected: {content.decode(errors='replace')}"
+        raise RuntimeError(message)
+    return Answer(answer.headers.get("server-timing", ""), content)
 
 
 def embedding_files() -> tuple[Path, Path]:

@@ -1,13 +1,11 @@
 //! What each step of a pipeline costs, for `servekit check`.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
-use servekit_engine::{LoadedModel, Pipeline};
+use servekit_engine::Pipeline;
 use servekit_server::core::{Datatype, Inputs, Limits, Model as _, Refusal, Tensor};
-use servekit_stages::StageLimits;
 
 use crate::config;
 use crate::errors::Error;
@@ -21,17 +19,9 @@ const ROW_TIME_MAX: Duration = Duration::from_millis(300);
 /// there are none, or none of the batch.
 ///
 /// # Errors
-/// `Config` where the row cannot be read, `Load` where the pipeline cannot be built.
-pub fn told(
-    pipeline: &config::Pipeline,
-    models: &[(String, Arc<LoadedModel>)],
-    row: &[config::Sample],
-    limits: &Limits,
-) -> Result<Value, Error> {
+/// `Config` where the row cannot be read.
+pub fn told(pipeline: &Pipeline, row: &[config::Sample], limits: &Limits) -> Result<Value, Error> {
     let row = row.iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
-    let stages = StageLimits { image_pixels_max: limits.image_pixels_max, text_bytes_max: limits.text_bytes_max };
-    // Of its own: that which would be served is known as a model alone.
-    let pipeline = Pipeline::build(&pipeline.plan, models, &pipeline.folder, stages).map_err(Error::Load)?;
     let (mut runs, mut unknown) = (Vec::new(), None);
     let started_at = Instant::now();
     let rows_max = pipeline.legs().iter().map(|leg| leg.batch_rows_max()).min().unwrap_or(1);
@@ -39,7 +29,7 @@ pub fn told(
         if rows == 1 && !runs.is_empty() || started_at.elapsed() > ROW_TIME_MAX {
             break;
         }
-        match tried(&pipeline, &row, rows, limits) {
+        match tried(pipeline, &row, rows, limits) {
             Ok(steps) => runs.push(json!({"rows": rows, "steps_us": steps})),
             Err(refusal) => {
                 unknown = Some(refusal.text);

@@ -29,11 +29,8 @@ pub struct Loaded {
     /// Its file.
     pub model: Arc<LoadedModel>,
     /// What clients reach under its name, if that is not the file itself.
-    pipeline: Option<Arc<Pipeline>>,
+    pub pipeline: Option<Arc<Pipeline>>,
 }
-
-/// Models that a pipeline runs beside its own, by name.
-pub type Others = Vec<(String, Arc<LoadedModel>)>;
 
 /// Loads models, for as long as the process lives.
 #[derive(Debug)]
@@ -73,11 +70,11 @@ impl Loader {
         Ok(Self { environment, settings, batching: config.batching.clone(), limits: config.limits.clone(), plan })
     }
 
-    /// Loads one model and tries it out, then builds its pipeline.
+    /// Loads the file of one model and tries it out.
     ///
     /// # Errors
     /// Why it cannot be served.
-    pub fn load(&self, model: &config::Model, others: Others) -> Result<Loaded, Refusal> {
+    pub fn read(&self, model: &config::Model) -> Result<Arc<LoadedModel>, Refusal> {
         if let Some(reason) = &model.failed {
             return Err(Refusal::new(Reason::ModelFile, reason.clone()));
         }
@@ -85,21 +82,36 @@ impl Loader {
         if let ProfileUse::Ignored(why) = &loaded.description().profile {
             tell(&format!("what was kept of the run times of model '{}' is ignored: {why}", model.name));
         }
-        let pipeline = model.pipeline.as_ref().map(|pipeline| self.pipeline(model, pipeline, &loaded, others));
-        Ok(Loaded { model: loaded, pipeline: pipeline.transpose()?.map(Arc::new) })
+        Ok(loaded)
     }
 
-    fn pipeline(
+    /// Builds the pipeline of a model whose file is loaded, where it has one. The others that it runs are looked up by
+    /// their names.
+    ///
+    /// # Errors
+    /// Why it cannot be served.
+    pub fn assemble(
         &self,
         model: &config::Model,
-        pipeline: &config::Pipeline,
-        loaded: &Arc<LoadedModel>,
-        mut models: Others,
-    ) -> Result<Pipeline, Refusal> {
-        models.push((model.name.clone(), Arc::clone(loaded)));
+        file: Arc<LoadedModel>,
+        other: impl Fn(&str) -> Option<Arc<LoadedModel>>,
+    ) -> Result<Loaded, Refusal> {
+        let Some(pipeline) = &model.pipeline else { return Ok(Loaded { model: file, pipeline: None }) };
+        let found = |name: &String| {
+            other(name).map(|file| (name.clone(), file)).ok_or_else(|| {
+                let text = format!(
+                    "pipeline of '{}': model '{name}' is not loaded, and it runs that; look why '{name}' is not served",
+                    model.name
+                );
+                Refusal::new(Reason::ModelFile, text)
+            })
+        };
+        let mut models = pipeline.models.iter().map(found).collect::<Result<Vec<_>, Refusal>>()?;
+        models.push((model.name.clone(), Arc::clone(&file)));
         let limits =
             StageLimits { image_pixels_max: self.limits.image_pixels_max, text_bytes_max: self.limits.text_bytes_max };
-        Pipeline::build(&pipeline.plan, &models, &pipeline.folder, limits)
+        let pipeline = Pipeline::build(&pipeline.plan, &models, &pipeline.folder, limits)?;
+        Ok(Loaded { model: file, pipeline: Some(Arc::new(pipeline)) })
     }
 
     /// What a model's file takes and gives, without trying it.

@@ -1,18 +1,19 @@
 //! A running server: the data plane, the engine, and the control threads that bring models from one to the other.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use servekit_engine::LoadedModel;
 use servekit_server::core::{Limits, Reason, Refusal};
 use servekit_server::{Absence, AccessLog, DataPorts, LogKind, Server};
 
 use crate::config::{self, Config};
 use crate::errors::Error;
-use crate::loading::{Loaded, Loader, Others, check_absolute, tell};
+use crate::loading::{Loaded, Loader, check_absolute, tell};
 use crate::profiles::Warnings;
 use crate::watch::{WATCH_INTERVAL, Watched};
 
@@ -151,20 +152,39 @@ impl Runtime {
         }
     }
 
-    /// Loads the start-up models, and opens the ports. Those whose pipelines run others come after these.
+    /// Loads the start-up models, and opens the ports.
     fn start_up(&self, models: Vec<config::Model>) {
         let is_any_asked = !models.is_empty();
-        let (mut ready, mut left) = (0, models);
-        while !left.is_empty() {
-            let names: HashSet<String> = left.iter().map(|model| model.name.clone()).collect();
-            let waits = |model: &config::Model| model.others().iter().any(|other| names.contains(other));
-            let (after, first): (Vec<_>, Vec<_>) = left.into_iter().partition(waits);
-            // Where all that are left wait for each other, each is told what it misses.
-            let (next, later) = if first.is_empty() { (after, first) } else { (first, after) };
-            ready += self.start_all(next);
-            left = later;
-        }
-        let is_serving = !is_any_asked || ready > 0;
+        // Pipelines come when all files are there: each may run any of them.
+        let (files, pipelines) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+        let ready = Mutex::new(0_usize);
+        let start = |model: &config::Model, file: Result<Arc<LoadedModel>, Refusal>| {
+            let other = |name: &str| {
+                let files = locked(&files);
+                let named = files.iter().filter(|(known, _, _): &&(String, u64, _)| known == name);
+                named.max_by_key(|(_, version, _)| *version).map(|(_, _, file)| Arc::clone(file))
+            };
+            match file.and_then(|file| self.put_into_service(model, file, other)) {
+                Ok(()) => *locked(&ready) += 1,
+                Err(refusal) => {
+                    let label = refusal.reason.entry().label.into();
+                    announce(&self.server, model, &Absence::Failed { label, reason: refusal.text.into_owned().into() });
+                }
+            }
+        };
+        self.at_once(models, |model| match self.read_in_time(&model) {
+            Ok(file) => {
+                let version = model.version.parse().unwrap_or(0);
+                locked(&files).push((model.name.clone(), version, Arc::clone(&file)));
+                match model.pipeline {
+                    Some(_) => locked(&pipelines).push((model, file)),
+                    None => start(&model, Ok(file)),
+                }
+            }
+            Err(refusal) => start(&model, Err(refusal)),
+        });
+        self.at_once(std::mem::take(&mut *locked(&pipelines)), |(model, file)| start(&model, Ok(file)));
+        let is_serving = !is_any_asked || *locked(&ready) > 0;
         if is_serving && let Err(error) = self.server.listen() {
             self.progress().listen_error = Some(error.to_string());
         }
@@ -172,35 +192,38 @@ impl Runtime {
         self.changed.notify_all();
     }
 
-    /// Loads these, as many at once as may be; how many are served now.
-    fn start_all(&self, models: Vec<config::Model>) -> usize {
-        let loaders = models.len().min(usize::try_from(self.limits().loads_max).unwrap_or(usize::MAX));
-        let (waiting, ready) = (Mutex::new(VecDeque::from(models)), Mutex::new(0_usize));
+    /// Does this work on all of these, as many at once as may be loaded, until the server stops.
+    fn at_once<T: Send>(&self, all: Vec<T>, work: impl Fn(T) + Sync) {
+        let workers = all.len().min(usize::try_from(self.limits().loads_max).unwrap_or(usize::MAX));
+        let waiting = Mutex::new(VecDeque::from(all));
+        let next = || locked(&waiting).pop_front();
         thread::scope(|scope| {
-            for _ in 0..loaders {
+            for _ in 0..workers {
                 scope.spawn(|| {
                     yield_to_requests();
-                    while let Some(model) = locked(&waiting).pop_front() {
-                        if self.progress().is_stopped {
-                            return;
-                        }
-                        *locked(&ready) += usize::from(self.start_one(&model));
+                    while let Some(one) = next().filter(|_| !self.progress().is_stopped) {
+                        work(one);
                     }
                 });
             }
         });
-        ready.into_inner().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn start_one(&self, model: &config::Model) -> bool {
-        let Err(refusal) = self.bring(model) else { return true };
-        let label = refusal.reason.entry().label.into();
-        announce(&self.server, model, &Absence::Failed { label, reason: refusal.text.into_owned().into() });
-        false
     }
 
     fn bring(&self, model: &config::Model) -> Result<(), Refusal> {
-        let loaded = self.load_in_time(model)?;
+        let file = self.read_in_time(model)?;
+        let other = |name: &str| self.watched().iter().rev().find_map(|watched| watched.file_of(name));
+        self.put_into_service(model, file, other)
+    }
+
+    /// Builds the pipeline of a model, if it has one, and serves it.
+    fn put_into_service(
+        &self,
+        model: &config::Model,
+        file: Arc<LoadedModel>,
+        other: impl Fn(&str) -> Option<Arc<LoadedModel>>,
+    ) -> Result<(), Refusal> {
+        let assembled = catch_unwind(AssertUnwindSafe(|| self.loader.assemble(model, file, other)));
+        let loaded = assembled.map_err(|_| defect(model, "panic"))??;
         self.keep_profile(&model.name, &model.version);
         self.publish(model, &loaded)?;
         let run_max = self.loader.run_max(loaded.model.description());
@@ -210,52 +233,31 @@ impl Runtime {
         Ok(())
     }
 
-    /// Loads on a thread of its own, once there is room for one more load; a load that takes too long is not waited for,
-    /// and what it gives in the end is dropped.
-    fn load_in_time(&self, model: &config::Model) -> Result<Loaded, Refusal> {
-        let others = self.others(model)?;
+    /// Loads a file on a thread of its own, once there is room for one more load; a load that takes too long is not waited
+    /// for, and what it gives in the end is dropped.
+    fn read_in_time(&self, model: &config::Model) -> Result<Arc<LoadedModel>, Refusal> {
         let full = |progress: &mut Progress| progress.loads >= self.limits().loads_max;
         let waited = self.changed.wait_while(self.progress(), full);
         waited.unwrap_or_else(PoisonError::into_inner).loads += 1;
-        let outcome = self.load_on_thread(model, others);
+        let outcome = self.read_on_thread(model);
         self.progress().loads -= 1;
         self.changed.notify_all();
         outcome
     }
 
-    /// What the pipeline of this model runs beside it, of those in service.
-    fn others(&self, model: &config::Model) -> Result<Others, Refusal> {
-        let watched = self.watched();
-        let found = |name: &String| {
-            let other = watched.iter().rev().find_map(|watched| watched.file_of(name));
-            other.map(|file| (name.clone(), file)).ok_or_else(|| {
-                let text = format!(
-                    "pipeline of '{}': model '{name}' is not loaded, and it runs that; look why '{name}' is not served",
-                    model.name
-                );
-                Refusal::new(Reason::ModelFile, text)
-            })
-        };
-        model.others().iter().map(found).collect()
-    }
-
-    fn load_on_thread(&self, model: &config::Model, others: Others) -> Result<Loaded, Refusal> {
-        let defect = |what: &str| {
-            let text = format!("the load of model '{}' failed by a defect ({what}), please report it", model.name);
-            Refusal::new(Reason::Internal, text)
-        };
+    fn read_on_thread(&self, model: &config::Model) -> Result<Arc<LoadedModel>, Refusal> {
         let (sender, receiver) = sync_channel(1);
         let (loader, settings) = (Arc::clone(&self.loader), model.clone());
         let work = move || {
-            let loaded = catch_unwind(AssertUnwindSafe(|| loader.load(&settings, others)));
+            let loaded = catch_unwind(AssertUnwindSafe(|| loader.read(&settings)));
             // Nobody listens any more where it took too long.
             let _late = sender.send(loaded);
         };
-        spawn("servekit-load", work).map_err(|_| defect("no thread"))?;
+        spawn("servekit-load", work).map_err(|_| defect(model, "no thread"))?;
         let load_ms_max = self.limits().load_ms_max;
         match receiver.recv_timeout(Duration::from_millis(load_ms_max)) {
             Ok(Ok(loaded)) => loaded,
-            Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => Err(defect("panic")),
+            Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => Err(defect(model, "panic")),
             Err(RecvTimeoutError::Timeout) => {
                 let text = format!(
                     "load of '{}' took {load_ms_max} ms, at most {load_ms_max} are allowed; raise load_ms_max",
@@ -293,6 +295,12 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// A mistake of ours in a load.
+fn defect(model: &config::Model, what: &str) -> Refusal {
+    let text = format!("the load of model '{}' failed by a defect ({what}), please report it", model.name);
+    Refusal::new(Reason::Internal, text)
 }
 
 /// Tells under each of its names that a model is not served.

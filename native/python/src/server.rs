@@ -1,5 +1,6 @@
 //! What Python holds of a running server, and what `servekit check` asks for.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::config::{self, Config};
 use crate::costs;
 use crate::detach::leave_python;
 use crate::errors::{Error, into_python};
-use crate::loading::{Loader, Others, check_absolute, shown};
+use crate::loading::{Loader, check_absolute, shown};
 use crate::runtime::Runtime;
 use crate::{parse, print};
 
@@ -140,23 +141,21 @@ pub fn check(config: &Config, row: &[config::Sample]) -> Result<String, Error> {
     config.models.iter().try_for_each(|model| check_absolute(&model.path))?;
     let loader = Loader::open(config)?;
     let run_beside = config.models.iter().filter(|other| model.others().contains(&other.name));
+    // Of another model a pipeline runs the file alone, whatever is wrong with its own pipeline.
     let file = |other: &config::Model| {
-        // Of another model a pipeline runs the file alone.
-        let alone = config::Model { pipeline: None, ..other.clone() };
-        Ok((other.name.clone(), loader.load(&alone, Vec::new())?.model))
+        Ok((other.name.clone(), loader.read(&config::Model { failed: None, ..other.clone() })?))
     };
-    let others = run_beside.map(file).collect::<Result<Others, Refusal>>().map_err(Error::Load)?;
-    let loaded = loader.load(model, others.clone()).map_err(Error::Load)?;
+    let others = run_beside.map(file).collect::<Result<HashMap<_, _>, Refusal>>().map_err(Error::Load)?;
+    let read = loader.read(model).map_err(Error::Load)?;
+    let loaded = loader.assemble(model, read, |name| others.get(name).map(Arc::clone)).map_err(Error::Load)?;
     let forms = loader.serve(model, &loaded);
     let served = forms.first().ok_or_else(|| Error::Internal("a model without a form".into()))?;
     let entry = servekit_server::describe(served).map_err(Error::Load)?;
     let mut entry = serde_json::to_value(entry).map_err(|error| Error::Internal(error.to_string()))?;
     entry["plan"] = serde_json::to_value(&loader.plan).map_err(|error| Error::Internal(error.to_string()))?;
     entry["run_ms_max"] = json!(loader.run_max(loaded.model.description()).as_millis() as u64);
-    if let Some(pipeline) = &model.pipeline {
-        let mut models = others;
-        models.push((model.name.clone(), Arc::clone(&loaded.model)));
-        entry["costs"] = costs::told(pipeline, &models, row, &loader.limits)?;
+    if let Some(pipeline) = &loaded.pipeline {
+        entry["costs"] = costs::told(pipeline, row, &loader.limits)?;
     }
     print(&entry)
 }

@@ -91,19 +91,17 @@ pub(super) fn run(
         if start == 0 {
             outputs = ran.outputs;
         } else {
-            outputs.iter_mut().zip(&ran.outputs).for_each(|(all, output)| append(all, output));
+            let joined =
+                outputs.iter().zip(&ran.outputs).map(|(all, more)| Tensor::concatenate(&[all.clone(), more.clone()]));
+            outputs = joined.collect::<Option<_>>().ok_or_else(uneven)?;
         }
         start += count.max(1);
     }
     Ok(outputs)
 }
 
-/// Puts rows behind those that are there.
-fn append(all: &mut Tensor, more: &Tensor) {
-    if let (Some(rows), Some(count)) = (all.shape.first_mut(), more.shape.first()) {
-        *rows += count;
-        all.data = [&all.data[..], &more.data[..]].concat().into();
-    }
+fn uneven() -> Refusal {
+    Refusal::new(Reason::RowRejected, "outputs of one row differ in shape from those of another; try other rows")
 }
 
 /// Of the step at this place.

@@ -27,6 +27,27 @@ pub(super) struct View {
     pub(super) strides: [i64; RANK_MAX],
 }
 
+impl View {
+    /// Of a tensor of this shape that lies nowhere yet.
+    fn of(port: &Port, shape: &[i64]) -> Self {
+        let mut view = Self {
+            data: std::ptr::null_mut(),
+            dtype: i64::from(ElementType::from(port.datatype).0),
+            rank: shape.len() as i64,
+            dims: [0; RANK_MAX],
+            strides: [0; RANK_MAX],
+        };
+        let mut stride = port.datatype.element_bytes().unwrap_or(0) as i64;
+        for (axis, &size) in shape.iter().enumerate().take(RANK_MAX).rev() {
+            view.dims[axis] = size;
+            view.strides[axis] = stride;
+            // Of a tensor without elements no stride is used, so it may be anything.
+            stride = stride.wrapping_mul(size);
+        }
+        view
+    }
+}
+
 /// The one argument of a kernel.
 #[repr(C)]
 pub(super) struct Call {
@@ -136,61 +157,91 @@ impl Kernel {
     }
 }
 
+/// One call of a plan, and what its last inputs have made of it: most batches are like the one before.
+#[derive(Default)]
+pub(super) struct Site {
+    /// Of the last inputs, one after the other; empty where nothing is known of them.
+    sizes: Vec<i64>,
+    need: Need,
+    /// Of inputs and then of outputs. Where they point to means something only while the kernel is called.
+    views: Vec<View>,
+}
+
+// SAFETY: pointers in views are written by the thread that makes a call, before the call reads them, and are never read
+// otherwise.
+unsafe impl Send for Site {}
+
+impl Site {
+    /// What a call on these inputs needs.
+    ///
+    /// # Errors
+    /// See [`Kernel::measure`].
+    pub(super) fn measure<'a>(
+        &mut self,
+        kernel: &Kernel,
+        inputs: impl Iterator<Item = &'a Tensor> + Clone,
+        sizes: &mut Sizes,
+    ) -> Result<&Need, String> {
+        let mut known = self.sizes.as_slice();
+        let is_known = inputs.clone().all(|tensor| match known.split_at_checked(tensor.shape.len()) {
+            Some((own, rest)) => {
+                known = rest;
+                own == tensor.shape.as_slice()
+            }
+            None => false,
+        });
+        if !is_known || self.views.is_empty() {
+            self.views.clear();
+            kernel.measure(inputs.clone(), sizes, &mut self.need)?;
+            self.sizes.clear();
+            for (port, tensor) in kernel.inputs.iter().zip(inputs) {
+                self.sizes.extend_from_slice(&tensor.shape);
+                self.views.push(View::of(port, &tensor.shape));
+            }
+            let outputs = kernel.outputs.iter().zip(&self.need.outputs);
+            self.views.extend(outputs.map(|(port, output)| View::of(port, &output.shape)));
+        }
+        Ok(&self.need)
+    }
+
+    /// Where inputs and outputs lie, in order.
+    pub(super) fn point(&mut self, starts: impl Iterator<Item = *mut u8>) {
+        self.views.iter_mut().zip(starts).for_each(|(view, start)| view.data = start);
+    }
+
+    /// What the last call that was measured needs.
+    pub(super) fn need(&self) -> &Need {
+        &self.need
+    }
+}
+
 /// What calls of kernels need beside tensors; a lane keeps it for the next.
 pub(super) struct Frame {
-    /// Of the call in hand; empty between calls, because its pointers are of no use then.
-    views: Vec<View>,
     /// Of the last call: 0 for a good row, or the number of a message.
     faults: Vec<i64>,
     scratch: AlignedBuffer,
 }
 
-// SAFETY: there are views only while a call is prepared and made, on one thread, and they belong to none.
-unsafe impl Send for Frame {}
-
 impl Frame {
     pub(super) fn new() -> Self {
-        Self { views: Vec::new(), faults: Vec::new(), scratch: AlignedBuffer::new() }
+        Self { faults: Vec::new(), scratch: AlignedBuffer::new() }
     }
 
-    /// Begins a call; what a panic has left of the last one is gone.
-    pub(super) fn begin(&mut self) {
-        self.views.clear();
-    }
-
-    /// Adds the view of a tensor of this shape: first those of inputs, then those of outputs.
-    pub(super) fn add(&mut self, data: *const u8, port: &Port, shape: &[i64]) {
-        let mut view = View {
-            data: data.cast_mut(),
-            dtype: i64::from(ElementType::from(port.datatype).0),
-            rank: shape.len() as i64,
-            dims: [0; RANK_MAX],
-            strides: [0; RANK_MAX],
-        };
-        let mut stride = port.datatype.element_bytes().unwrap_or(0) as i64;
-        for (axis, &size) in shape.iter().enumerate().take(RANK_MAX).rev() {
-            view.dims[axis] = size;
-            view.strides[axis] = stride;
-            // Of a tensor without elements no stride is used, so it may be anything.
-            stride = stride.wrapping_mul(size);
-        }
-        self.views.push(view);
-    }
-
-    /// Calls the kernel on the views that were added; false where it failed as a whole.
+    /// Calls the kernel of a site; false where it failed as a whole.
     ///
     /// # Safety
-    /// The kernel is the compiled function that this declaration describes. Views were added for each of its inputs and
-    /// outputs, in order and with the shapes of `need`; they point to memory that holds the inputs and that the outputs
-    /// may be written to, nobody else knows of the outputs' memory, and all of it stays until the call returns.
-    pub(super) unsafe fn call(&mut self, kernel: &Kernel, need: &Need) -> bool {
+    /// The kernel is the compiled function that this declaration describes. The site was measured for this kernel, and
+    /// points to memory that holds the inputs and that the outputs may be written to; nobody else knows of the outputs'
+    /// memory, and all of it stays until the call returns.
+    pub(super) unsafe fn call(&mut self, kernel: &Kernel, site: &Site) -> bool {
+        let need = &site.need;
         let rows = usize::try_from(need.rows).unwrap_or(0);
         self.faults.clear();
         self.faults.resize(rows, 0);
         let scratch_bytes = usize::try_from(need.scratch_bytes).unwrap_or(usize::MAX);
         self.scratch.room(scratch_bytes);
         let mut call = Call {
-            tensors: self.views.as_ptr(),
+            tensors: site.views.as_ptr(),
             inputs: kernel.inputs.len() as i64,
             outputs: kernel.outputs.len() as i64,
             rows: need.rows,
@@ -201,7 +252,6 @@ impl Frame {
         // SAFETY: the caller vouches for function, views and their memory. There is one fault a row, and scratch memory
         // of as many bytes as are told; both belong to this frame alone.
         let status = unsafe { (kernel.function)(&raw mut call) };
-        self.views.clear();
         status == DONE
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use servekit_core::{Executor, Inputs, Item, Outputs, RowFault, RunFailure, RunOutputs, Tensor, element_count, list};
 
 use super::axis::Sizes;
-use super::kernel::{Frame, Kernel, Need};
+use super::kernel::{Frame, Kernel, Site};
 use super::layout::{BatchCall, Layout, Work};
 use super::memory::{Memory, Room};
 use crate::gather::{Portion, gather_rows, inconsistent};
@@ -29,9 +29,9 @@ pub struct PipelineLane {
     kernel_bytes_max: u64,
     memory: Memory,
     frame: Frame,
-    /// Of the call in hand, and where its outputs go; kept for their memory.
-    need: Need,
-    /// See `need`.
+    /// By call; those of models are not used.
+    sites: Vec<Site>,
+    /// Where outputs of the call in hand go.
     rooms: Vec<Room>,
     /// Of the values of this batch.
     sizes: Sizes,
@@ -59,7 +59,7 @@ impl PipelineLane {
             kernel_bytes_max,
             memory: Memory::new(layout.slots),
             frame: Frame::new(),
-            need: Need::default(),
+            sites: layout.calls.iter().map(|_| Site::default()).collect(),
             rooms: Vec::new(),
             sizes: Sizes::default(),
             kernel_sizes: Sizes::default(),
@@ -108,8 +108,8 @@ impl PipelineLane {
         let gathered_at = Instant::now();
         let mut steps: Vec<Duration> = Vec::with_capacity(layout.calls.len());
         let mut begun_at = gathered_at;
-        for call in &layout.calls {
-            self.call(call, rows)?;
+        for (place, call) in layout.calls.iter().enumerate() {
+            self.call(place, call, rows)?;
             for &number in &call.released {
                 self.values[number] = None;
             }
@@ -205,57 +205,66 @@ impl PipelineLane {
         Ok(())
     }
 
-    fn call(&mut self, call: &BatchCall, rows: Rows) -> Result<(), RunFailure> {
+    /// Makes the call of this place.
+    fn call(&mut self, place: usize, call: &BatchCall, rows: Rows) -> Result<(), RunFailure> {
         match &call.work {
-            Work::Kernel { kernel, inputs, outputs } => self.call_kernel(&call.step, kernel, (inputs, outputs), rows),
+            Work::Kernel { kernel, inputs, outputs } => {
+                for &number in inputs {
+                    self.align(number)?;
+                }
+                self.call_kernel(place, (&call.step, kernel), (inputs, outputs))?;
+                self.note_faults(&call.step, kernel, rows);
+                self.take_outputs(place, (&call.step, kernel), outputs, rows)
+            }
             Work::Model { model, inputs, outputs } => self.run_model(&call.step, *model, (inputs, outputs), rows),
         }
     }
 
-    /// Calls a kernel on the values of these numbers, inputs and outputs.
+    /// Calls a kernel on the values of these numbers, inputs and outputs; leaves the outputs where they were written.
     fn call_kernel(
         &mut self,
-        step: &str,
-        kernel: &Kernel,
+        place: usize,
+        (step, kernel): (&str, &Kernel),
         (inputs, outputs): (&[usize], &[usize]),
-        rows: Rows,
     ) -> Result<(), RunFailure> {
         let rejected = |why: &str| RunFailure::Rejected(format!("{step}: {why}"));
-        for &number in inputs {
-            self.align(number)?;
+        let Self { layout, sites, values, kernel_sizes, memory, rooms, frame, kernel_bytes_max, .. } = self;
+        let (site, values) = (&mut sites[place], values.as_slice());
+        let taken = inputs.iter().filter_map(|&number| values[number].as_ref());
+        let need = site.measure(kernel, taken.clone(), kernel_sizes).map_err(|why| rejected(&why))?;
+        let needed = need.bytes();
+        if needed > *kernel_bytes_max {
+            return Err(RunFailure::Memory { asked: Some(needed), allowed: *kernel_bytes_max });
         }
-        let values = &self.values;
-        let taken = || inputs.iter().filter_map(|&number| values[number].as_ref());
-        kernel.measure(taken(), &mut self.kernel_sizes, &mut self.need).map_err(|why| rejected(&why))?;
-        let needed = self.need.bytes();
-        if needed > self.kernel_bytes_max {
-            return Err(RunFailure::Memory { asked: Some(needed), allowed: self.kernel_bytes_max });
-        }
-        self.frame.begin();
-        for (port, tensor) in kernel.inputs.iter().zip(taken()) {
-            self.frame.add(start(&tensor.data), port, &tensor.shape);
-        }
-        self.rooms.clear();
-        for ((port, output), &number) in kernel.outputs.iter().zip(&self.need.outputs).zip(outputs) {
-            // Within what a kernel may fill, so within the address space.
-            let mut room = self.memory.room(self.layout.values[number].slot, output.bytes as usize);
-            self.frame.add(room.bytes_mut().as_mut_ptr(), port, &output.shape);
-            self.rooms.push(room);
-        }
-        // SAFETY: the plan describes this kernel, whose declaration the need was computed from. Inputs are values of
+        rooms.clear();
+        // Within what a kernel may fill, so within the address space.
+        let made = need.outputs.iter().zip(outputs);
+        rooms.extend(made.map(|(output, &number)| memory.room(layout.values[number].slot, output.bytes as usize)));
+        let given = rooms.iter_mut().map(|room| room.bytes_mut().as_mut_ptr());
+        site.point(taken.map(|tensor| start(&tensor.data).cast_mut()).chain(given));
+        // SAFETY: the plan describes this kernel, whose declaration the site was measured from. Inputs are values of
         // this batch, which `values` keeps and nobody writes; outputs are rooms, which share their memory with nobody
-        // and stay where they are until they are handed over below.
-        let is_done = unsafe { self.frame.call(kernel, &self.need) };
-        if !is_done {
-            return Err(rejected("the kernel failed as a whole; it raised an exception, or rows do not fit it"));
+        // and stay where they are until they are handed over.
+        let is_done = unsafe { frame.call(kernel, site) };
+        if is_done {
+            return Ok(());
         }
-        self.note_faults(step, kernel, rows);
-        for (&number, port) in outputs.iter().zip(&kernel.outputs).rev() {
-            let (Some(room), Some(output)) = (self.rooms.pop(), self.need.outputs.pop()) else {
-                return Err(inconsistent());
-            };
+        Err(rejected("the kernel failed as a whole; it raised an exception, or rows do not fit it"))
+    }
+
+    /// Makes values of what a kernel has written.
+    fn take_outputs(
+        &mut self,
+        place: usize,
+        (step, kernel): (&str, &Kernel),
+        outputs: &[usize],
+        rows: Rows,
+    ) -> Result<(), RunFailure> {
+        for (output, (&number, port)) in outputs.iter().zip(&kernel.outputs).enumerate().rev() {
+            let Some(room) = self.rooms.pop() else { return Err(inconsistent()) };
+            let shape = self.sites[place].need().outputs[output].shape.clone();
             let data = self.memory.written(room);
-            self.settle(step, number, Tensor { datatype: port.datatype, shape: output.shape, data }, rows)?;
+            self.settle(step, number, Tensor { datatype: port.datatype, shape, data }, rows)?;
         }
         Ok(())
     }

@@ -84,9 +84,9 @@ impl PipelineLane {
         for group in rows.chunk_by(|one, other| one.length == other.length) {
             self.begin_group(&layout, lengths, (portions, &wholes), group)?;
             let count = Rows { count: group.len() as i64, are_counted: true };
-            for (call, step) in layout.calls.iter().zip(&mut steps).skip(1) {
+            for ((place, call), step) in layout.calls.iter().enumerate().zip(&mut steps).skip(1) {
                 let begun_at = Instant::now();
-                self.call(call, count)?;
+                self.call(place, call, count)?;
                 *step += begun_at.elapsed();
             }
             for fault in self.refused.drain(..) {

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from servekit import cgroup, snapshot
 from servekit.anatomy import totals_s
-from servekit.snapshot import Estimate, ModelFigures, ServerFigures, Snapshot
+from servekit.snapshot import Estimate, ModelFigures, QueueFigures, ServerFigures, Snapshot
 from servekit.surfaces import busiest
 
 MODEL = ("model", "version")
@@ -36,6 +36,7 @@ TRITON_REASONS: Mapping[str, str] = {
 """What Triton would call a refusal; all others are OTHER."""
 
 Labels = Sequence[str]
+Queues = Sequence[tuple[Labels, QueueFigures]]
 
 
 class SnapshotCollector(Collector):
@@ -122,6 +123,7 @@ def _server(server: ServerFigures) -> Iterator[Metric]:
 
 def _models(figures: Snapshot) -> Iterator[Metric]:
     models, seconds, rows = figures["models"], figures["bounds"]["seconds"], figures["bounds"]["rows"]
+    queues = _queues(models)
     yield _gauge(
         "servekit_model_ready",
         "1 where a request would be served",
@@ -130,9 +132,9 @@ def _models(figures: Snapshot) -> Iterator[Metric]:
     )
     yield _info([model for model in models if model["contract"]])
     yield _request_durations(models, seconds)
-    queue = [(_of(m), m["queue"]["counts"], m["queue"]["sum_s"]) for m in models]
+    queue = [(of, q["queue"]["counts"], q["queue"]["sum_s"]) for of, q in queues]
     yield _histogram("servekit_queue_duration_seconds", "Time in the queue", queue, seconds)
-    run = [(_of(m), m["run"]["counts"], m["run"]["sum_s"]) for m in models]
+    run = [(of, q["run"]["counts"], q["run"]["sum_s"]) for of, q in queues]
     yield _histogram("servekit_run_duration_seconds", "Time of one batch's run", run, seconds)
     stages = [
         ((*_of(m), step["name"]), step["seconds"]["counts"], step["seconds"]["sum_s"])
@@ -146,7 +148,7 @@ def _models(figures: Snapshot) -> Iterator[Metric]:
         seconds,
         (*MODEL, "stage"),
     )
-    batch = [(_of(m), m["batch_rows"]["counts"], m["batch_rows"]["sum"]) for m in models]
+    batch = [(of, q["batch_rows"]["counts"], q["batch_rows"]["sum"]) for of, q in queues]
     yield _histogram("servekit_batch_rows", "Rows of one batch", batch, rows)
     yield _gauge(
         "servekit_in_flight_requests",
@@ -154,26 +156,26 @@ def _models(figures: Snapshot) -> Iterator[Metric]:
         _each(models, lambda m: m["in_flight_requests"]),
         MODEL,
     )
-    yield _gauge("servekit_queue_rows", "Rows in the queue", _each(models, lambda m: m["queue_rows"]), MODEL)
+    yield _gauge("servekit_queue_rows", "Rows in the queue", [(of, q["queue_rows"]) for of, q in queues], MODEL)
     yield _counter(
-        "servekit_panics", "Runs that ended in a defect of ours", _each(models, lambda m: m["panics"]), MODEL
+        "servekit_panics", "Runs that ended in a defect of ours", [(of, q["panics"]) for of, q in queues], MODEL
     )
     yield _counter(
         "servekit_dispatch",
         "Batches that left the queue, by reason",
-        [((*_of(m), reason), count) for m in models for reason, count in m["dispatch"].items()],
+        [((*of, reason), count) for of, q in queues for reason, count in q["dispatch"].items()],
         (*MODEL, "reason"),
     )
     yield _counter(
         "servekit_shed",
         "Requests given up without a run, as they could not be answered in time, by how that was seen",
-        [((*_of(m), reason), count) for m in models for reason, count in m["shed"].items()],
+        [((*of, reason), count) for of, q in queues for reason, count in q["shed"].items()],
         (*MODEL, "reason"),
     )
     yield _counter(
         "servekit_padding_elements",
         "Elements of padded batches, by whether a caller sent them",
-        [((*_of(m), kind), count) for m in models for kind, count in m["padding"].items()],
+        [((*of, kind), count) for of, q in queues for kind, count in q["padding"].items()],
         (*MODEL, "kind"),
     )
     yield _counter(
@@ -187,12 +189,17 @@ def _models(figures: Snapshot) -> Iterator[Metric]:
         ],
         (*MODEL, "stage"),
     )
-    yield from _estimates(models)
+    yield from _estimates(queues)
 
 
-def _estimates(models: Iterable[ModelFigures]) -> Iterator[Metric]:
+def _queues(models: Iterable[ModelFigures]) -> Queues:
+    """Every queue by the labels of its series; a leg's is called as the leg, with the version of its model."""
+    return [((queue["name"], model["version"]), queue) for model in models for queue in (model, *model["legs"])]
+
+
+def _estimates(queues: Queues) -> Iterator[Metric]:
     """What queues go by; of several shapes and lengths the one that most runs were seen of."""
-    known = [(_of(m), m["estimate"]) for m in models if m["estimate"]]
+    known = [(of, queue["estimate"]) for of, queue in queues if queue["estimate"]]
     for name, documentation, value in _ESTIMATES:
         yield _gauge(name, documentation, [(of, value(estimate)) for of, estimate in known], MODEL)
     surfaces = [(of, surface) for of, estimate in known if (surface := busiest(estimate["surfaces"]))]
@@ -244,7 +251,7 @@ def _triton(figures: Snapshot) -> Iterator[Metric]:
     yield _gauge(
         "nv_inference_pending_request_count",
         "Instantaneous number of pending requests awaiting execution per-model.",
-        _each(models, lambda m: m["queue_requests"]),
+        [(of, queue["queue_requests"]) for of, queue in _queues(models)],
         MODEL,
     )
     yield _gauge(

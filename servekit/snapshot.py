@@ -157,34 +157,12 @@ class Estimate(TypedDict):
     lanes_busy: int
 
 
-class ModelFigures(TypedDict):
-    """One version of a model. Without a contract it was not loaded."""
+class QueueFigures(TypedDict):
+    """One queue with its lanes: a model's, or that of a further leg of its pipeline."""
 
     name: str
-    version: str
-    state: str
-    reason: str
-    label: str
-    contract: Contract | None
-    execution: str
-    device: str
-    ort: str
-    digest: str
-    file_bytes: int
-    load_s: float
     batch_rows_max: int
     lanes: int
-    decisions: list[list[str]]
-    proof: Proof | None
-    one_row_us: float | None
-    intra_op: int
-    warm_up: str
-    profile: str
-    surfaces: list[Surface]
-    mode: str
-    targets_ms: list[float]
-    priority_default: int
-    requests: list[Requests]
     queue: Histogram
     run: Histogram
     input: Total
@@ -196,12 +174,40 @@ class ModelFigures(TypedDict):
     dispatch: dict[str, int]
     shed: dict[str, int]
     padding: dict[str, int]
-    anatomy: list[Anatomy]
-    steps: list[StepFigures]
     estimate: Estimate | None
-    in_flight_requests: int
     queue_rows: int
     queue_requests: int
+
+
+class ModelFigures(QueueFigures):
+    """One version of a model. Without a contract it was not loaded."""
+
+    version: str
+    state: str
+    reason: str
+    label: str
+    contract: Contract | None
+    execution: str
+    device: str
+    ort: str
+    digest: str
+    file_bytes: int
+    load_s: float
+    decisions: list[list[str]]
+    proof: Proof | None
+    one_row_us: float | None
+    intra_op: int
+    warm_up: str
+    profile: str
+    surfaces: list[Surface]
+    mode: str
+    targets_ms: list[float]
+    priority_default: int
+    requests: list[Requests]
+    anatomy: list[Anatomy]
+    steps: list[StepFigures]
+    in_flight_requests: int
+    legs: list[QueueFigures]
 
 
 class Snapshot(TypedDict):
@@ -223,9 +229,10 @@ def read(text: str) -> Snapshot:
 def with_defaults(model: dict[str, Any]) -> ModelFigures:
     """A model's entry, with nothing counted where nothing is said."""
     figures: Any = {**_unserved(), **model}
-    if figures["estimate"] is not None:
-        known = [_surface(entry) for entry in figures["estimate"]["surfaces"]]
-        figures["estimate"] = figures["estimate"] | {"surfaces": known}
+    for queue in (figures, *figures["legs"]):
+        if queue["estimate"] is not None:
+            known = [_surface(entry) for entry in queue["estimate"]["surfaces"]]
+            queue["estimate"] = queue["estimate"] | {"surfaces": known}
     entry: ModelFigures = figures
     return entry
 
@@ -259,4 +266,5 @@ def _unserved() -> dict[str, Any]:
         "padding": {},
         "anatomy": [],
         "steps": [],
+        "legs": [],
     }

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from servekit.snapshot import QueueFigures
+
 SECONDS = [0.001, 0.01, 0.1]
 ROWS = [1, 2, 4]
 
@@ -27,6 +29,21 @@ def anatomy(transport: str) -> dict[str, Any]:
     stages = {"queue_s": [0.001, 0.0, 0.3, 0.0], "run_s": [0.002, 0.0, 0.1, 0.0]}
     rest = {key: [0.0, 0.0, 0.0, 0.0] for key in ("input_s", "output_s", "rest_s")}
     return {"transport": transport, "counts": [9, 0, 1, 0], **stages, **rest}
+
+
+ESTIMATE = {
+    "surfaces": [
+        {"shape": "", "length": None, "surface": KNOWN},
+        {"shape": "[?, n]", "length": 64, "surface": KNOWN | {"samples": 3}},
+    ],
+    "rows_per_s": 1500.0,
+    "knee_rows": 48,
+    "capacity_rows_per_s": 50_000.0,
+    "is_failing_fast": False,
+    "shed_share": 0.02,
+    "lanes": 2,
+    "lanes_busy": 1,
+}
 
 
 def model(name: str = "tiny", **changes: Any) -> dict[str, Any]:
@@ -82,23 +99,18 @@ def model(name: str = "tiny", **changes: Any) -> dict[str, Any]:
         "padding": {"useful": 90, "padded": 10},
         "anatomy": [anatomy("grpc"), anatomy("http_json")],
         "steps": STEPS,
-        "estimate": {
-            "surfaces": [
-                {"shape": "", "length": None, "surface": KNOWN},
-                {"shape": "[?, n]", "length": 64, "surface": KNOWN | {"samples": 3}},
-            ],
-            "rows_per_s": 1500.0,
-            "knee_rows": 48,
-            "capacity_rows_per_s": 50_000.0,
-            "is_failing_fast": False,
-            "shed_share": 0.02,
-            "lanes": 2,
-            "lanes_busy": 1,
-        },
+        "legs": [],
+        "estimate": ESTIMATE,
         "in_flight_requests": 5,
         "queue_rows": 3,
         "queue_requests": 2,
     } | changes
+
+
+def leg(name: str = "tiny/second") -> dict[str, Any]:
+    """A further leg of a pipeline: what is told of its queue."""
+    told = model(name, rows=40, dispatch={"idle": 1, "window": 4}, shed={"expired": 2}, queue_rows=7, queue_requests=6)
+    return {key: told[key] for key in QueueFigures.__annotations__}
 
 
 def unserved(name: str, state: str, reason: str = "", label: str = "") -> dict[str, Any]:
@@ -135,7 +147,14 @@ def text(*models: dict[str, Any], **server: Any) -> str:
     return json.dumps(snapshot(*models, **server))
 
 
-WHY = json.dumps({"sentences": ["99 in 100 were answered within 4 ms"], "advice": ["Add a replica"], "figures": {}})
+WHY = json.dumps(
+    {
+        "sentences": ["99 in 100 were answered within 4 ms"],
+        "advice": ["Add a replica"],
+        "figures": {},
+        "legs": [{"name": "tiny/second", "sentences": ["4 batches have run"]}],
+    }
+)
 
 
 class Source:

@@ -88,6 +88,45 @@ def test_a_figure_of_the_snapshot_has_its_name(samples, name, labels, value):
     assert samples[(name, *labels)] == value
 
 
+LEG = (("model", "tiny/second"), ("version", "1"))
+
+
+@pytest.fixture(scope="module")
+def legged():
+    return scraped(snapshots.text(snapshots.model(legs=[snapshots.leg()])))
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "value"),
+    [
+        ("nv_inference_pending_request_count", LEG, 6),
+        ("servekit_queue_rows", LEG, 7),
+        ("servekit_dispatch_total", (LEG[0], ("reason", "window"), LEG[1]), 4),
+        ("servekit_shed_total", (LEG[0], ("reason", "expired"), LEG[1]), 2),
+        ("servekit_padding_elements_total", (("kind", "padded"), *LEG), 10),
+        ("servekit_estimate_knee_rows", LEG, 48),
+        ("servekit_estimate_row_seconds", LEG, 1.3e-5),
+        ("servekit_busy_lanes", LEG, 1),
+        ("servekit_run_duration_seconds_count", LEG, 4),
+        ("servekit_queue_duration_seconds_sum", LEG, 0.002),
+        ("servekit_batch_rows_sum", LEG, 10),
+        ("servekit_panics_total", LEG, 0),
+    ],
+)
+def test_a_leg_of_a_pipeline_has_a_queue_and_batches(legged, name, labels, value):
+    assert legged[(name, *labels)] == value
+
+
+def test_a_leg_leaves_its_model_s_figures_alone_and_answers_no_requests(legged, samples):
+    own = {key: value for key, value in legged.items() if LEG[0] not in key}
+    measured = {key for key in samples if key[0].startswith(("process_", "servekit_cgroup", "nv_cpu"))}
+    assert {key: own[key] for key in samples if key not in measured} == {
+        key: value for key, value in samples.items() if key not in measured
+    }
+    counted = {key[0] for key in legged if LEG[0] in key}
+    assert not [name for name in counted if name.startswith(("nv_inference_request_", "servekit_request_"))]
+
+
 def test_buckets_hold_the_ones_below_them(samples):
     of = (MODEL[0], ("outcome", "ok"), ("transport", "grpc"), MODEL[1])
     buckets = {

@@ -1,13 +1,13 @@
 """Why a model's answers take as long as they do, for people: what is counted, in words."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
 from servekit.anatomy import STAGES, slowest_s
-from servekit.snapshot import Estimate, ModelFigures, Surface
+from servekit.snapshot import Estimate, ModelFigures, QueueFigures, Surface
 from servekit.surfaces import predicted_s
 
 UNKNOWN = "–"
@@ -36,6 +36,17 @@ class Share(NamedTuple):
     share: str
 
 
+class Leg(NamedTuple):
+    """One of the queues that a request goes through."""
+
+    name: str
+    waiting: str
+    batch: str
+    run: str
+    room: str
+    sentences: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Explanation:
     """What the page of a model shows beside its counters."""
@@ -49,6 +60,7 @@ class Explanation:
     estimate: Mapping[str, str]
     surfaces: tuple[Mapping[str, str], ...]
     anatomy: tuple[tuple[str, tuple[str, ...]], ...]
+    legs: tuple[Leg, ...]
 
 
 def explain(model: ModelFigures, why: str | None) -> Explanation:
@@ -74,6 +86,25 @@ def explain(model: ModelFigures, why: str | None) -> Explanation:
             for words, share in (("on average", 1.0), ("of the slowest hundredth", 0.01))
             if (spent_s := slowest_s(model["anatomy"], share))
         ),
+        legs=_legs(model, {told["name"]: told["sentences"] for told in concluded.get("legs", ())}),
+    )
+
+
+def _legs(model: ModelFigures, concluded: Mapping[str, Sequence[str]]) -> tuple[Leg, ...]:
+    if not model["legs"]:
+        return ()
+    return tuple(_leg(queue, concluded.get(queue["name"], ())) for queue in (model, *model["legs"]))
+
+
+def _leg(queue: QueueFigures, sentences: Sequence[str]) -> Leg:
+    runs, lanes = queue["runs"], queue["lanes"]
+    return Leg(
+        name=queue["name"],
+        waiting=f"{queue['queue_requests']:,} with {queue['queue_rows']:,} rows",
+        batch=f"{queue['rows'] / runs:.1f} rows" if runs else UNKNOWN,
+        run=_time(queue["run"]["sum_s"] / runs) if runs else UNKNOWN,
+        room=f"{queue['batch_rows_max']:,} rows, {lanes} {'lane' if lanes == 1 else 'lanes'}",
+        sentences=tuple(sentences),
     )
 
 

@@ -117,7 +117,7 @@ def _model(model: ModelFigures, oldest: Sample, newest: Sample, bounds: Sequence
         f"{of}/p50": _time(quantile_s(shown, bounds, 0.50)),
         f"{of}/p99": _time(quantile_s(shown, bounds, 0.99)),
         f"{of}/batch_rows": f"{rows / runs:.1f}" if runs else UNKNOWN,
-        f"{of}/queue": f"{model['queue_requests']:,}",
+        f"{of}/queue": f"{sum(queue['queue_requests'] for queue in (model, *model['legs'])):,}",
         f"{of}/in_flight": f"{model['in_flight_requests']:,}",
         f"{of}/refusals": _tally(refusals),
     }

@@ -60,6 +60,19 @@ def test_a_model_s_page_says_why():
     assert "<code>expired</code>" not in page.text, "what never happened is not shown"
 
 
+def test_a_pipeline_s_page_shows_its_queues():
+    title = "Its models, one after the other"
+    page = asked("/models/tiny/1", snapshots.text(snapshots.model(legs=[snapshots.leg()]))).text
+    assert title in page
+    for cells in (
+        ("<code>tiny</code>", "2 with 3 rows", "2.5 rows", "250 µs", "64 rows, 1 lane"),
+        ("<code>tiny/second</code>", "6 with 7 rows", "10.0 rows", "250 µs", "64 rows, 1 lane"),
+    ):
+        assert "".join(f"<td>{cell}</td>" for cell in cells) in page
+    assert "<li><code>tiny/second</code>: 4 batches have run</li>" in page
+    assert title not in asked("/models/tiny/1").text
+
+
 def test_a_page_without_figures_is_a_page():
     for text in (snapshots.text(snapshots.unserved("tiny", "failed", "no such operator", "model_file")), None):
         assert asked("/models/tiny/1", text).status_code == 200

@@ -51,6 +51,11 @@ def test_figures_are_written_for_people():
     assert figures["tiny/1/refusals"] == "queue_full 2"
 
 
+def test_who_waits_in_any_of_a_pipelines_queues_is_queued():
+    taken = snapshots.snapshot(snapshots.model(legs=[snapshots.leg()]))
+    assert Meter().figures(taken, 0.0)["tiny/1/queue"] == "8"
+
+
 @pytest.mark.parametrize(
     ("counts", "share", "expected"),
     [

@@ -31,6 +31,37 @@ TOKENIZER = Path(__file__).parents[2] / "native" / "stages" / "tests" / "data" /
 IMAGES = Path(datasets.__file__).parent / "images"
 CITIES = ("berlin", "lima", "oslo")
 PLANS = ("free", "team", "company")
+SIDE, ROOM, BRIGHT = 8, 4, 100.0
+"""Of the squares that `shop` finds: how large, at most how many, and how bright."""
+SHOP_WEIGHTS = np.random.default_rng(5).standard_normal((12, 5)).astype(np.float32)
+SHOP = """
+inputs: {image: "uint8[32, 32, 3]"}
+before:
+  - model: finder
+    as: [boxes, found]
+  - use: image.crops
+    from: [image, boxes]
+    with: {width: 8, height: 8}
+  - use: image.normalise
+    each: found
+model: {each: found}
+after:
+  - use: scores.softmax
+    each: found
+outputs: [boxes, found, probabilities]
+"""
+RELAY = """
+inputs: {value: "float32[3]"}
+before: [{model: first, as: value}]
+after:
+  - use: "kernels.py:finite"
+"""
+PARTS = """
+inputs: {value: "float32[4, 3]", count: int64}
+before: [{model: first, from: value, each: count, as: value}]
+model: {each: count}
+after: [{use: "kernels.py:finite", each: count}]
+"""
 OWN_KERNEL = """
 import math
 
@@ -61,8 +92,14 @@ def _folder(root: Path, name: str, pipeline: str | bytes) -> Path:
 
 
 def classifier(root: Path) -> Path:
-    """The recipe of image classification: mean colours of a picture's quarters, into ten classes."""
+    """The recipe of image classification."""
     folder = _folder(root, "photos", recipe("image_classification") + b"raw: true\n")
+    _classifier(folder / "model.onnx")
+    return folder
+
+
+def _classifier(path: Path) -> None:
+    """Mean colours of a picture's quarters, into ten classes."""
     random = np.random.default_rng(1)
     constants = {"weights": random.standard_normal((12, 10)).astype(np.float32)}
     nodes = [
@@ -71,8 +108,7 @@ def classifier(root: Path) -> Path:
         helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
     ]
     inputs = [models.value("pixels", "FP32", ["N", 3, 224, 224])]
-    models.write(folder / "model.onnx", nodes, inputs, [models.value("logits", "FP32", ["N", 10])], constants)
-    return folder
+    models.write(path, nodes, inputs, [models.value("logits", "FP32", ["N", 10])], constants)
 
 
 def encoder(root: Path) -> Path:
@@ -126,8 +162,14 @@ def wines() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def detector(root: Path) -> Path:
-    """The recipe of object detection: boxes at 8,400 anchors, found by the colours around them."""
+    """The recipe of object detection."""
     folder = _folder(root, "boxes", recipe("object_detection"))
+    _detector(folder / "model.onnx")
+    return folder
+
+
+def _detector(path: Path) -> None:
+    """Boxes at 8,400 anchors, found by the colours around them."""
     random = np.random.default_rng(3)
     nodes, parts, constants = [], [], {"shape": np.array([0, 84, -1])}
     constants["scale"] = np.concatenate([np.full(4, 640), np.ones(80)]).astype(np.float32).reshape(84, 1)
@@ -150,7 +192,14 @@ def detector(root: Path) -> Path:
         helper.make_node("Mul", ["shares", "scale"], ["output0"]),
     ]
     inputs = [models.value("images", "FP32", ["N", 3, 640, 640])]
-    models.write(folder / "model.onnx", nodes, inputs, [models.value("output0", "FP32", ["N", 84, 8400])], constants)
+    models.write(path, nodes, inputs, [models.value("output0", "FP32", ["N", 84, 8400])], constants)
+
+
+def labelled(root: Path) -> Path:
+    """The recipe of detection and classification, with its classifier in a file beside the folder."""
+    folder = _folder(root, "labelled", recipe("detect_and_classify"))
+    _detector(folder / "model.onnx")
+    _classifier(root / "classifier.onnx")
     return folder
 
 
@@ -192,6 +241,59 @@ def chain(root: Path) -> Path:
     folder = _folder(root, "chain", written)
     node = helper.make_node("Neg", ["x"], ["y"])
     axes = ["N", 10]
+    models.write(folder / "model.onnx", [node], [models.value("x", "FP32", axes)], [models.value("y", "FP32", axes)])
+    return folder
+
+
+def shop(root: Path) -> Path:
+    """Finds bright squares in a small picture, cuts them out and classifies each of them: two models."""
+    folder = _folder(root, "shop", SHOP)
+    nodes = [
+        helper.make_node("Cast", ["image"], ["values"], to=models.KINDS["FP32"]),
+        helper.make_node("ReduceMean", ["values"], ["grey"], axes=[3], keepdims=0),
+        helper.make_node("Unsqueeze", ["grey", "first"], ["plane"]),
+        helper.make_node("AveragePool", ["plane"], ["cells"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Flatten", ["cells"], ["brightness"]),
+        helper.make_node("TopK", ["brightness", "room"], ["brightest", "places"], axis=1),
+        helper.make_node("Gather", ["corners", "places"], ["boxes"]),
+        helper.make_node("Greater", ["brightest", "bright"], ["is_bright"]),
+        helper.make_node("Cast", ["is_bright"], ["ones"], to=models.KINDS["INT64"]),
+        helper.make_node("ReduceSum", ["ones", "first"], ["found"]),
+    ]
+    corners = [[x, y, x + SIDE, y + SIDE] for y in range(0, 32, SIDE) for x in range(0, 32, SIDE)]
+    constants = {
+        "first": np.array([1]),
+        "room": np.array([ROOM]),
+        "corners": np.array(corners, np.float32),
+        "bright": np.array(BRIGHT, np.float32),
+    }
+    outputs = [models.value("boxes", "FP32", ["N", ROOM, 4]), models.value("found", "INT64", ["N", 1])]
+    models.write(root / "finder.onnx", nodes, [models.value("image", "UINT8", ["N", 32, 32, 3])], outputs, constants)
+    nodes = [
+        helper.make_node("AveragePool", ["pixels"], ["quarters"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Flatten", ["quarters"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+    ]
+    inputs, outputs = [models.value("pixels", "FP32", ["N", 3, 8, 8])], [models.value("logits", "FP32", ["N", 5])]
+    models.write(folder / "model.onnx", nodes, inputs, outputs, {"weights": SHOP_WEIGHTS})
+    return folder
+
+
+def relay(root: Path) -> Path:
+    """Three numbers through a model that leaves them as they are, and one that gives their inverses; 0 has none."""
+    return _inverses(root, "relay", RELAY)
+
+
+def parts(root: Path) -> Path:
+    """The same with as many entries of a row as it says."""
+    return _inverses(root, "parts", PARTS)
+
+
+def _inverses(root: Path, name: str, pipeline: str) -> Path:
+    models.identity(root, "first", "FP32", ["N", 3])
+    folder = _folder(root, name, pipeline)
+    (folder / "kernels.py").write_text(OWN_KERNEL)
+    node, axes = helper.make_node("Reciprocal", ["x"], ["y"]), ["N", 3]
     models.write(folder / "model.onnx", [node], [models.value("x", "FP32", axes)], [models.value("y", "FP32", axes)])
     return folder
 
@@ -245,7 +347,8 @@ def lookup(text: str, categories: Sequence[str], unknown: int | None = None) -> 
 
 def expected(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any] | Refused]:
     """What each row has to be answered with."""
-    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    files = {folder.name: folder / "model.onnx"} | {path.stem: path for path in folder.parent.glob("*.onnx")}
+    sessions = {name: onnxruntime.InferenceSession(path) for name, path in files.items()}
     stages = {
         "decode_image": decode_image,
         "resize": resize,
@@ -254,21 +357,24 @@ def expected(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, 
     }
 
     def run(name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        assert name == folder.name
-        names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+        names = [output.name for output in sessions[name].get_outputs()]
+        return dict(zip(names, sessions[name].run(names, dict(inputs)), strict=True))
 
-    return reference_run(_plan(folder, session), rows, run, stages)
+    return reference_run(_plan(folder, sessions), rows, run, stages)
 
 
-def _plan(folder: Path, session: onnxruntime.InferenceSession) -> Plan:
+def _plan(folder: Path, sessions: Mapping[str, onnxruntime.InferenceSession]) -> Plan:
+    contracts = {name: _contract(name, session) for name, session in sessions.items()}
+    amid = Surroundings(folder.name, contracts, folder=folder, allow_code=True)
+    return planned(read((folder / "model.yaml").read_bytes(), "model.yaml"), amid)
+
+
+def _contract(name: str, session: onnxruntime.InferenceSession) -> ModelContract:
     inputs, outputs = (
         [{"name": tensor.name, "datatype": _datatype(tensor.type), "shape": tensor.shape} for tensor in tensors]
         for tensors in (session.get_inputs(), session.get_outputs())
     )
-    contract = ModelContract.of({"name": folder.name, "inputs": inputs, "outputs": outputs})
-    amid = Surroundings(folder.name, {folder.name: contract}, folder=folder, allow_code=True)
-    return planned(read((folder / "model.yaml").read_bytes(), "model.yaml"), amid)
+    return ModelContract.of({"name": name, "inputs": inputs, "outputs": outputs})
 
 
 def _datatype(kind: str) -> str:

@@ -60,15 +60,34 @@ def started(
 
 
 def _put_on_one_thread(config: Mapping[str, Any], plans: Mapping[str, Plan]) -> dict[str, str]:
-    """Models that are run from several places: a run on several threads needs a session that is no one else's."""
-    shared = {plan.name: f"it is served as {plan.name}{RAW_SUFFIX} too" for plan in plans.values() if plan.raw}
+    """Models that several queues run: a run on several threads needs a session that is no one else's.
+
+    Where somebody has said of such a model that it runs on several, what runs it beside fails and says so.
+    """
+    shared: dict[str, tuple[str, str]] = {}
     for plan in plans.values():
-        shared |= {model: f"the pipeline of '{plan.name}' runs it too" for model in plan.models if model != plan.name}
-    found = {}
+        for model in dict.fromkeys(plan.models):
+            if model != plan.name:
+                shared[model] = (plan.name, f"the pipeline of '{plan.name}' runs it too")
+            elif plan.models.count(model) > 1:
+                shared[model] = (plan.name, "its pipeline runs it in several steps")
+        if plan.raw:
+            shared[plan.name] = (plan.name, f"it is served as {plan.name}{RAW_SUFFIX} too")
+    found, refused = {}, {}
     for entry in config["models"]:
-        if entry["name"] in shared and entry["intra_op"] is None and config["batching"]["intra_op"] is None:
+        name, said = entry["name"], entry["intra_op"]
+        if name not in shared:
+            continue
+        runner, why = shared[name]
+        if said is None:
             entry["intra_op"] = 1
-            found[entry["name"]] = f"{shared[entry['name']]}, and a shared file runs on one thread"
+            found[name] = f"{why}, and a shared file runs on one thread"
+        elif said > 1:
+            refused[runner] = (
+                f"pipeline of '{runner}': model '{name}' has intra_op {said}, 1 is allowed as {why}; take intra_op out"
+            )
+    for entry in config["models"]:
+        entry["failed"] = refused.get(entry["name"], entry["failed"])
     return found
 
 

@@ -104,10 +104,14 @@ impl Pool {
     }
 
     /// Says that the caller of a queued request has left; see [`Batcher::leave`](servekit_core::Batcher::leave).
+    /// Nobody knows which leg it waits in, so all look through their queues where that is worth it.
     pub(crate) fn leave(&self, key: ModelKey, bytes: usize, now: Instant) {
         let mut state = self.lock();
-        state.scheduler.leave(key, bytes, now);
-        state.count(key);
+        let journey = state.place(key).and_then(|place| state.queues[place].version.journey.clone());
+        for &key in journey.as_ref().map_or(std::slice::from_ref(&key), |journey| &*journey.keys) {
+            state.scheduler.leave(key, bytes, now);
+            state.count(key);
+        }
     }
 
     /// What waits for one model, and the rows that its batches may have now.

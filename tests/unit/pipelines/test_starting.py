@@ -110,6 +110,35 @@ def test_what_is_run_from_several_places_runs_on_one_thread():
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("model: other", "the pipeline of 'own' runs it too"),
+        ("after: [{model: other, as: x}]", "the pipeline of 'own' runs it too"),
+        ("after: [{model: own.raw, as: x}]", "its pipeline runs it in several steps"),
+        ("raw: true", "it is served as own.raw too"),
+    ],
+)
+def test_threads_that_cannot_be_had_are_refused(text, why):
+    models = [{"name": name, **ENTRY, "intra_op": 2} for name in ("own", "other")]
+    written = [WrittenPipeline("own", "/models", "model.yaml", text=text)]
+    found = json.loads(started(json.dumps(CONFIG | {"models": models}), written, allow_code=False).native_json)
+    own, other = found["models"]
+    shared = "other" if "other" in text else "own"
+    assert own["failed"] == (
+        f"pipeline of 'own': model '{shared}' has intra_op 2, 1 is allowed as {why}; take intra_op out"
+    )
+    assert (own["intra_op"], other["intra_op"], other["failed"]) == (2, 2, None)
+
+
+def test_a_threads_number_for_all_is_not_that_of_shared_files():
+    config = CONFIG | {"batching": CONFIG["batching"] | {"intra_op": 4}}
+    models = [{"name": name, **ENTRY} for name in ("own", "other", "alone")]
+    written = [WrittenPipeline("own", "/models", "model.yaml", text="model: other")]
+    found = json.loads(started(json.dumps(config | {"models": models}), written, allow_code=False).native_json)
+    assert [entry["intra_op"] for entry in found["models"]] == [None, 1, None]
+
+
 def test_the_reason_for_one_thread_is_told():
     models = [{"name": name, **ENTRY} for name in ("own", "other", "raw", "alone")]
     texts = {"own": "model: other", "raw": SOFTMAX + "\nraw: true", "alone": SOFTMAX}

@@ -239,7 +239,9 @@ impl Frame {
         self.faults.clear();
         self.faults.resize(rows, 0);
         let scratch_bytes = usize::try_from(need.scratch_bytes).unwrap_or(usize::MAX);
-        self.scratch.room(scratch_bytes);
+        if scratch_bytes > 0 {
+            self.scratch.room(scratch_bytes);
+        }
         let mut call = Call {
             tensors: site.views.as_ptr(),
             inputs: kernel.inputs.len() as i64,

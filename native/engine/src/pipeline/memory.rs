@@ -1,5 +1,6 @@
 //! Memory for the values of a batch: used again from batch to batch, but never while anybody still reads it.
 
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -32,16 +33,23 @@ impl AsRef<[u8]> for Slice {
 
 /// Memory that is being written, and that nobody else knows.
 pub(super) struct Room {
+    /// Shared with nobody: of the slot it was taken out.
     buffer: Arc<Shared>,
+    /// Where it begins.
+    start: NonNull<u8>,
     bytes: usize,
     slot: usize,
 }
 
+// SAFETY: a room has its buffer to itself, and nothing about it belongs to a thread.
+unsafe impl Send for Room {}
+
 impl Room {
     /// All of it; holds what the last batch left.
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
-        let buffer = Arc::get_mut(&mut self.buffer).expect("a room shares its buffer with nobody");
-        buffer.0.first(self.bytes)
+        // SAFETY: the buffer has room for so many bytes from here on, initialised at least with zeros. Whoever made this
+        // room had the only reference to it, which is in here.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
     }
 }
 
@@ -58,21 +66,28 @@ impl Memory {
 
     /// So many bytes at a multiple of 64: those of the slot, unless somebody still reads them.
     pub(super) fn room(&mut self, slot: usize, bytes: usize) -> Room {
-        let kept = self.slots.get_mut(slot);
-        let free = kept.and_then(|kept| {
-            let free = kept.iter_mut().position(|buffer| Arc::get_mut(buffer).is_some())?;
-            Some(kept.swap_remove(free))
-        });
-        let mut buffer = free.unwrap_or_else(|| Arc::new(Shared(AlignedBuffer::new())));
-        if let Some(Shared(free)) = Arc::get_mut(&mut buffer) {
-            free.room(bytes);
+        if let Some(kept) = self.slots.get_mut(slot) {
+            for place in 0..kept.len() {
+                if let Some(start) = Self::start(&mut kept[place], bytes) {
+                    return Room { buffer: kept.swap_remove(place), start, bytes, slot };
+                }
+            }
         }
-        Room { buffer, bytes, slot }
+        let mut buffer = Arc::new(Shared(AlignedBuffer::new()));
+        let start = Self::start(&mut buffer, bytes).expect("a new buffer has one owner");
+        Room { buffer, start, bytes, slot }
+    }
+
+    /// Where a buffer begins that nobody else has, once it has room for so many bytes.
+    fn start(buffer: &mut Arc<Shared>, bytes: usize) -> Option<NonNull<u8>> {
+        let Shared(free) = Arc::get_mut(buffer)?;
+        free.room(bytes);
+        Some(free.start())
     }
 
     /// What was written, to be read. The slot uses its memory again once nobody reads it any more.
     pub(super) fn written(&mut self, room: Room) -> Bytes {
-        let Room { buffer, bytes, slot } = room;
+        let Room { buffer, bytes, slot, .. } = room;
         if let Some(kept) = self.slots.get_mut(slot)
             && kept.len() < KEPT_MAX
         {

@@ -118,7 +118,7 @@ def test_objects_are_found_and_classified(server, root):
         image.save(stream, "png")
     (row,) = pipelines.expected(root / "labelled", [{"image": stream.getvalue()}])
     assert row["count"][0] > 3
-    for protocol in ("binary", "triton-grpc"):
+    for protocol in ("json", "binary", "triton-grpc"):
         found = infer_once(protocol, server, Asked("labelled", {"image": column([stream.getvalue()] * 2)}))
         for name, expected in row.items():
             np.testing.assert_allclose(found[name], np.stack([expected] * 2), rtol=1e-3, atol=1e-3, err_msg=name)

@@ -61,8 +61,12 @@ struct Line {
     lanes_free: u32,
     /// Cores that each run takes: never more than there are, so that every model can run.
     cores: u32,
-    /// Core time that it has had, or would have had if it had not been idle. The least goes first.
+    /// Core time that it has had, or would have had if it had not been idle. The least goes first. One for all lines of a
+    /// model.
     virtual_time: Duration,
+    /// Whose legs these are, its own key for a model of one; and whether there are others.
+    model: ModelKey,
+    is_leg: bool,
     /// Longest recent occupation of a lane; forgotten slowly.
     run_longest: Duration,
     /// It waits for rows that are expected until then.
@@ -89,6 +93,8 @@ impl Scheduler {
             lanes_free: policy.lanes.max(1),
             cores: policy.cores.clamp(1, self.cores),
             virtual_time: Duration::ZERO,
+            model: key,
+            is_leg: false,
             run_longest: Duration::ZERO,
             held_until: None,
             batcher: Batcher::new(model, policy),
@@ -102,6 +108,16 @@ impl Scheduler {
         if let Some(place) = self.place(key) {
             self.lines[place].batcher.prepare_on(self.cores);
         }
+    }
+
+    /// Makes a queue that has just been opened a further leg of the model of another one: they have one share of the cores
+    /// together.
+    pub fn join(&mut self, key: ModelKey, model: ModelKey) {
+        let (Some(place), Some(first)) = (self.place(key), self.place(model)) else { return };
+        self.lines[first].is_leg = true;
+        let virtual_time = self.lines[first].virtual_time;
+        let line = &mut self.lines[place];
+        (line.model, line.is_leg, line.virtual_time) = (model, true, virtual_time);
     }
 
     /// Ends a queue. What waits in it is answered with this refusal; batches that have left it are not touched.
@@ -194,9 +210,9 @@ impl Scheduler {
     /// Takes the lane of a batch back, and learns from its report.
     pub fn ran(&mut self, key: ModelKey, report: &Report, now: Instant) {
         let Some(place) = self.give_back(key) else { return };
+        let took = report.ended_at.saturating_duration_since(report.started_at);
+        self.charge(place, self.lines[place].virtual_time + took * self.lines[place].cores);
         self.change(place, |line| {
-            let took = report.ended_at.saturating_duration_since(report.started_at);
-            line.virtual_time += took * line.cores;
             line.run_longest = took.max(line.run_longest - line.run_longest / 16);
             line.batcher.ran(report, now);
         });
@@ -329,8 +345,17 @@ impl Scheduler {
         if let Some(least) = busy.map(|line| line.virtual_time).min() {
             let run_longest = self.run_longest();
             let start = least.saturating_sub(Self::quantum(run_longest) + run_longest);
-            let line = &mut self.lines[place];
-            line.virtual_time = line.virtual_time.max(start);
+            self.charge(place, self.lines[place].virtual_time.max(start));
+        }
+    }
+
+    /// Sets the core time that a line's model has had.
+    fn charge(&mut self, place: usize, virtual_time: Duration) {
+        let &Line { model, is_leg, .. } = &self.lines[place];
+        self.lines[place].virtual_time = virtual_time;
+        if is_leg {
+            let legs = self.lines.iter_mut().filter(|line| line.model == model);
+            legs.for_each(|line| line.virtual_time = virtual_time);
         }
     }
 
@@ -351,8 +376,9 @@ impl Scheduler {
         debug_assert!(line.preparing > 0, "a request came back that was never given out");
         line.preparing -= 1;
         self.cores_free += 1;
-        line.virtual_time += took;
         line.run_longest = took.max(line.run_longest);
+        let virtual_time = line.virtual_time + took;
+        self.charge(place, virtual_time);
         Some(place)
     }
 

@@ -55,6 +55,9 @@ impl Pool {
             if *prepares {
                 state.scheduler.prepare(*key);
             }
+            if *key != version.key {
+                state.scheduler.join(*key, version.key);
+            }
             let place = state.queues.partition_point(|other| other.version.key < *key);
             state.queues.insert(place, queue);
         }

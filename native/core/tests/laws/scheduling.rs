@@ -118,6 +118,24 @@ fn runs_never_keep_more_cores_busy_than_there_are() {
 }
 
 #[test]
+fn legs_of_a_model_have_one_share_of_the_cores() {
+    // Models 1 and 2 are legs of 0, and 3 is a model of its own; all always have work.
+    let mut bench = bench(1_000, [policy(4), policy(4), policy(4), policy(4)], 1);
+    bench.scheduler.join(ModelKey(1), ModelKey(0));
+    bench.scheduler.join(ModelKey(2), ModelKey(0));
+    let mut turns = [0_u32; 4];
+    (0..4).for_each(|key| bench.offer(key).expect("room"));
+    for _ in 0..200 {
+        let batch = bench.take().expect("a lane is free");
+        let key = batch.key.0;
+        turns[key as usize] += 1;
+        bench.run(batch, Duration::from_millis(10));
+        bench.offer(key).expect("room");
+    }
+    assert!((95..=105).contains(&turns[3]), "{turns:?}");
+}
+
+#[test]
 fn a_model_that_was_idle_does_not_get_back_what_it_left_unused() {
     let mut bench = bench(1_000, [policy(4), policy(4)], 1);
     for _ in 0..50 {

@@ -18,7 +18,7 @@ mod shed;
 mod window;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use admission::Hope;
 use backlog::Backlog;
@@ -295,6 +295,19 @@ impl Batcher {
         let rows = u32::try_from(self.backlog.queued().rows).unwrap_or(u32::MAX).clamp(1, self.weight_max());
         let due = self.head()?.deadline();
         Some(signed_nanoseconds(due, now + self.policy.egress + latency.cautious(rows)))
+    }
+
+    /// How long a run takes of as many rows as batches had lately; nothing before the first run is known.
+    #[must_use]
+    pub fn usual_run(&self) -> Duration {
+        let latency = self.classes.whole();
+        if latency.samples() == 0 { Duration::ZERO } else { latency.expected(self.rows_usual.ceil() as u32) }
+    }
+
+    /// Changes [`Policy::egress`] for all who are queued from now on: other queues come behind this one.
+    pub fn reserve(&mut self, egress: Duration) {
+        self.policy.egress = egress;
+        (self.hope, self.foreseen) = (None, None);
     }
 
     /// How many requests were given up without a run, by reason, since this was asked last.

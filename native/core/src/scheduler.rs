@@ -314,7 +314,7 @@ impl Scheduler {
     }
 
     /// The line whose batch is next: of those that have had no more than a quantum above the least, the one whose most
-    /// urgent request can wait least.
+    /// urgent request can wait least; of a model's legs the last that has something to do.
     fn choose(&self, now: Instant) -> Option<usize> {
         let ready = || self.lines.iter().enumerate().filter(|(_, line)| line.is_ready(self.cores_free, now));
         let (first, _) = ready().next()?;
@@ -325,7 +325,12 @@ impl Scheduler {
         let most = least + Self::quantum(self.run_longest());
         let fair = ready().filter(|(_, line)| line.virtual_time <= most);
         let urgent = fair.min_by_key(|(_, line)| line.batcher.laxity(now).unwrap_or(i64::MAX));
-        urgent.map(|(place, _)| place)
+        let (place, Line { model, is_leg, .. }) = urgent?;
+        if !is_leg {
+            return Some(place);
+        }
+        // What has been done for a request is lost if it becomes late further on, so the last leg goes first.
+        ready().filter(|(_, line)| line.model == *model).map(|(place, _)| place).next_back()
     }
 
     /// Longest recent run of all models.

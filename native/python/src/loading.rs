@@ -172,8 +172,6 @@ impl Loader {
             form.policy.rows_max = leg.batch_rows_max().min(u32::try_from(said).unwrap_or(u32::MAX)).max(1);
             let lanes = leg.models().iter().map(|model| model.description().lanes);
             form.policy.lanes = lanes.fold(form.policy.lanes, u32::min);
-            // Who is late here already is of no use to the legs behind.
-            form.policy.egress += times[place + 1..].iter().sum::<Duration>();
             form
         });
         let Some(mut piped) = forms.next() else { return self.form(model, &loaded.model, Arc::clone(pipeline) as _) };

@@ -61,6 +61,7 @@ impl Pool {
             let place = state.queues.partition_point(|other| other.version.key < *key);
             state.queues.insert(place, queue);
         }
+        state.reckon(version.key);
         Ok(())
     }
 
@@ -264,6 +265,7 @@ impl Pool {
             }
             state.count(key);
         }
+        state.reckon(version.key);
         state.publish(version.key, now);
         state.estimate(version.key, now);
         if let Some(place) = state.place(version.key) {

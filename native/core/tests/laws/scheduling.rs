@@ -118,6 +118,20 @@ fn runs_never_keep_more_cores_busy_than_there_are() {
 }
 
 #[test]
+fn the_last_leg_that_has_something_to_do_goes_before_the_others() {
+    let urgent = || Policy { target: Duration::from_secs(1), ..policy(4) };
+    let mut bench = bench(100, [urgent(), urgent(), urgent(), urgent()], 1);
+    bench.scheduler.join(ModelKey(1), ModelKey(0));
+    bench.scheduler.join(ModelKey(2), ModelKey(0));
+    for (key, milliseconds) in [(0, 300), (1, 500), (2, 900), (3, 400)] {
+        bench.offer_within(key, Duration::from_millis(milliseconds)).expect("room");
+    }
+    let order: Vec<u32> = std::iter::from_fn(|| bench.next()).map(|(key, _)| key).collect();
+    // The model with the legs is first by its most urgent request, then the other one is.
+    assert_eq!(order, [2, 1, 0, 3]);
+}
+
+#[test]
 fn legs_of_a_model_have_one_share_of_the_cores() {
     // Models 1 and 2 are legs of 0, and 3 is a model of its own; all always have work.
     let mut bench = bench(1_000, [policy(4), policy(4), policy(4), policy(4)], 1);

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use servekit_core::{Answers, Batch, Executor, ModelKey, Pending, Preparer, Refusal, Refused, Scheduler, Turn};
 
 use super::preparing::{Task, check_row};
 use crate::estimates::ESTIMATE_INTERVAL;
-use crate::listing::Version;
+use crate::listing::{Journey, Version};
+
+/// A request that comes into a leg waits for what runs there, and then runs itself.
+const BEHIND: f64 = 1.5;
 
 /// See the module.
 pub(super) struct State {
@@ -148,6 +151,18 @@ impl State {
         let version = &self.queues[place].version;
         version.queued.store(batcher.queued().requests, Ordering::Relaxed);
         batcher.publish(&version.outlook, now);
+    }
+
+    /// Has the legs before this one reckon with the time that it and those behind it take.
+    pub(super) fn reckon(&mut self, key: ModelKey) {
+        let Some(place) = self.place(key) else { return };
+        let Some(Journey { keys, .. }) = self.queues[place].version.journey.clone() else { return };
+        let mut behind = Duration::ZERO;
+        for &leg in keys.iter().rev() {
+            let (Some(place), Some(batcher)) = (self.place(leg), self.scheduler.batcher_mut(leg)) else { return };
+            batcher.reserve(self.queues[place].version.served.policy.egress + behind);
+            behind += batcher.usual_run().mul_f64(BEHIND);
+        }
     }
 
     /// Writes down what this model's queue reckons with, now and then.

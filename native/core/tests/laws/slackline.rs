@@ -58,6 +58,26 @@ pub(crate) fn warm(service: &mut Service) {
 }
 
 #[test]
+fn what_comes_behind_a_queue_is_reckoned_with() {
+    let mut service = gpu(with_target(64));
+    assert_eq!(service.batcher.usual_run(), Duration::ZERO, "nothing is known yet");
+    warm(&mut service);
+    let usual = service.batcher.usual_run();
+    assert!((in_ms(2)..in_ms(6)).contains(&usual), "{usual:?}");
+    let mut overloaded = |behind: u64| {
+        service.batcher.reserve(in_ms(behind));
+        let start = service.elapsed();
+        service.batches.clear();
+        load(&mut service, CAPACITY * 1.5, start + in_ms(500), 5);
+        service.finish_all();
+        service.batches.iter().sum::<u32>() / service.batches.len() as u32
+    };
+    // Two runs have to fit into what is left of 15 ms: about 7 ms each, and with 7 ms behind them half as much.
+    let (alone, followed) = (overloaded(0), overloaded(7));
+    assert!(followed * 3 < alone * 2, "{alone} {followed}");
+}
+
+#[test]
 fn below_capacity_nobody_is_lost() {
     for (load_share, least) in [(0.3, 1.0), (0.6, 0.995), (0.9, 0.97)] {
         let mut service = gpu(with_target(64));

@@ -1,5 +1,6 @@
 """Pipelines of several models: each model has a queue and batches of its own, and nobody is lost between them."""
 
+import base64
 import io
 import json
 import os
@@ -119,7 +120,8 @@ def test_objects_are_found_and_classified(server, root):
     (row,) = pipelines.expected(root / "labelled", [{"image": stream.getvalue()}])
     assert row["count"][0] > 3
     for protocol in ("json", "binary", "triton-grpc"):
-        found = infer_once(protocol, server, Asked("labelled", {"image": column([stream.getvalue()] * 2)}))
+        picture = stream.getvalue() if protocol != "json" else base64.b64encode(stream.getvalue())
+        found = infer_once(protocol, server, Asked("labelled", {"image": column([picture] * 2)}))
         for name, expected in row.items():
             np.testing.assert_allclose(found[name], np.stack([expected] * 2), rtol=1e-3, atol=1e-3, err_msg=name)
 

@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +103,11 @@ def check_models(config: Config, effective: Effective, models: Sequence[Model]) 
     """Loads them as the server would, one after the other."""
     native_json = config_json(config, effective.limits, models)
     pipelines: dict[str, PipelineFinding] = {}
-    on_one_thread: Mapping[str, str] = {}
     if written := [model.pipeline for model in models if model.pipeline is not None]:
         from servekit.pipelines.starting import started
 
         result = started(native_json, written, allow_code=config.execution.allow_code)
-        native_json, on_one_thread = result.native_json, result.on_one_thread
+        native_json = result.native_json
         pipelines = {
             model.name: pipeline_report.tried(plan, Path(model.pipeline.folder), samples)
             for model, samples in zip(models, _samples(native_json), strict=True)
@@ -116,25 +115,9 @@ def check_models(config: Config, effective: Effective, models: Sequence[Model]) 
         }
     document = json.loads(native_json)
     return [
-        _with_reason(
-            _check_model(model, _asked(document, entry), effective.limits, pipelines.get(model.name)),
-            "intra_op",
-            on_one_thread.get(model.name),
-        )
+        _check_model(model, _asked(document, entry), effective.limits, pipelines.get(model.name))
         for model, entry in zip(models, document["models"], strict=True)
     ]
-
-
-def _with_reason(finding: Finding, subject: str, reason: str | None) -> Finding:
-    """Says why of what was decided before the load, which takes it for the operator's word."""
-    if finding.figures is None or reason is None:
-        return finding
-    decisions = [
-        [of, f"{said.partition(':')[0]}: {reason}"] if of == subject else [of, said]
-        for of, said in finding.figures["decisions"]
-    ]
-    figures: Any = finding.figures | {"decisions": decisions}
-    return replace(finding, figures=figures)
 
 
 def _samples(native_json: str) -> list[list[dict[str, Any]]]:

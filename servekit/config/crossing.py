@@ -48,6 +48,7 @@ def model_settings(model: Model) -> dict[str, Any]:
         "samples": [] if settings.samples is None else samples.read(Path(settings.samples).absolute()),
         # Written by who serves: addresses of compiled kernels hold in one process.
         "pipeline": None,
+        "shared": None,
         "failed": None,
     }
 

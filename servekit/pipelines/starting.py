@@ -29,8 +29,6 @@ class Started(NamedTuple):
     native_json: str
     plans: Mapping[str, Plan]
     """By model. They hold the compiled kernels, of which the native side has only the addresses."""
-    on_one_thread: Mapping[str, str]
-    """Models that were given one thread a run, with the reason."""
 
 
 def started(
@@ -55,12 +53,12 @@ def started(
             entry["failed"] = "; ".join(str(error).splitlines())
         except Exception as error:  # noqa: BLE001 - whatever it is, other models can be served
             entry["failed"] = f"pipeline of '{name}' failed by a defect ({error!r:.256}), please report it"
-    on_one_thread = _put_on_one_thread(config, plans)
-    return Started(json.dumps(config), plans, on_one_thread)
+    _tell_of_shared(config, plans)
+    return Started(json.dumps(config), plans)
 
 
-def _put_on_one_thread(config: Mapping[str, Any], plans: Mapping[str, Plan]) -> dict[str, str]:
-    """Models that several queues run: a run on several threads needs a session that is no one else's.
+def _tell_of_shared(config: Mapping[str, Any], plans: Mapping[str, Plan]) -> None:
+    """Says of which models several queues run the file: it runs on one thread, as sessions of more are not shared.
 
     Where somebody has said of such a model that it runs on several, what runs it beside fails and says so.
     """
@@ -73,22 +71,19 @@ def _put_on_one_thread(config: Mapping[str, Any], plans: Mapping[str, Plan]) -> 
                 shared[model] = (plan.name, "its pipeline runs it in several steps")
         if plan.raw:
             shared[plan.name] = (plan.name, f"it is served as {plan.name}{RAW_SUFFIX} too")
-    found, refused = {}, {}
+    refused = {}
     for entry in config["models"]:
         name, said = entry["name"], entry["intra_op"]
         if name not in shared:
             continue
         runner, why = shared[name]
-        if said is None:
-            entry["intra_op"] = 1
-            found[name] = f"{why}, and a shared file runs on one thread"
-        elif said > 1:
+        entry["shared"] = why
+        if said is not None and said > 1:
             refused[runner] = (
                 f"pipeline of '{runner}': model '{name}' has intra_op {said}, 1 is allowed as {why}; take intra_op out"
             )
     for entry in config["models"]:
         entry["failed"] = refused.get(entry["name"], entry["failed"])
-    return found
 
 
 def _crossing(plan: Plan, folder: str) -> dict[str, Any]:

@@ -57,11 +57,14 @@ def test_a_step_that_refuses_the_row_says_why_and_nothing_fails(tmp_path):
 
 
 def test_threads_of_a_shared_file_have_their_reason(tmp_path):
-    told = checked(pipelines.finite(tmp_path))
-    assert "intra_op   1: it is served as finite.raw too, and a shared file runs on one thread" in told
-    settings = tmp_path / "servekit.yaml"
-    settings.write_text("models: [{name: finite, intra_op: 1}]")
-    assert "intra_op   1: as configured" in checked(tmp_path / "finite", "--config", str(settings))
+    folder, settings = pipelines.finite(tmp_path), tmp_path / "servekit.yaml"
+    for said, why in (
+        ("{}", "it is served as finite.raw too, and a shared file runs on one thread"),
+        ("batching: {intra_op: 2}", "it is served as finite.raw too, and a shared file runs on one thread"),
+        ("models: [{name: finite, intra_op: 1}]", "as configured"),
+    ):
+        settings.write_text(said)
+        assert f"intra_op   1: {why}" in checked(folder, "--config", str(settings))
 
 
 def test_samples_of_the_operator_are_what_is_tried(tmp_path):

@@ -74,6 +74,8 @@ pub struct ModelSpec {
     pub trust_batching: bool,
     /// Threads of one run; `None` is chosen at load.
     pub intra_op: Option<u32>,
+    /// Why several queues run its file, which then has one thread a run; `None` where one queue does.
+    pub shared: Option<String>,
     /// Answers are to be there within this; 0 is whenever. `None` is what follows from how long one row takes.
     pub latency_target_ms: Option<u64>,
 }

@@ -167,6 +167,8 @@ pub struct Model {
     pub trust_batching: Option<bool>,
     /// As in `Batching`, for this model.
     pub intra_op: Option<u32>,
+    /// Why several queues run its file; `None` where one does.
+    pub shared: Option<String>,
     /// Real rows to try the model with; empty where values are made up. One request's inputs.
     pub samples: Vec<Sample>,
     /// Whether files of the model may be links.

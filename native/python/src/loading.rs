@@ -139,7 +139,8 @@ impl Loader {
             links: model.links,
             samples: samples(model)?,
             trust_batching: model.trust_batching.unwrap_or(self.batching.trust_batching),
-            intra_op: model.intra_op.or(self.batching.intra_op),
+            intra_op: model.intra_op.or(self.batching.intra_op.filter(|_| model.shared.is_none())),
+            shared: model.shared.clone(),
             latency_target_ms: said_of_level.copied().or(model.latency_target_ms).or(self.limits.latency_target_ms),
         })
     }

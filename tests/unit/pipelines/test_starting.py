@@ -13,8 +13,8 @@ from servekit.pipelines.starting import started
 from servekit.plan import WrittenPipeline
 
 SCORES = {"name": "y", "datatype": "FP32", "shape": ["N", 3], "optional": False}
-ENTRY = {"pipeline": None, "failed": None, "intra_op": None}
-CONFIG = {"limits": {"pipeline_stages_max": 4}, "batching": {"intra_op": None}}
+ENTRY = {"pipeline": None, "shared": None, "failed": None, "intra_op": None}
+CONFIG = {"limits": {"pipeline_stages_max": 4}}
 SOFTMAX = "after: [{use: scores.softmax}]"
 
 
@@ -100,13 +100,13 @@ def test_a_pipeline_runs_other_models_by_their_files():
     assert entries["third"]["pipeline"]["models"] == ["piped"]
 
 
-def test_what_is_run_from_several_places_runs_on_one_thread():
+def test_a_file_that_several_queues_run_is_told_of():
     entries, _ = crossed({"own": "model: other", "piped": SOFTMAX, "both": SOFTMAX + "\nraw: true"}, "other")
-    assert {name: entry["intra_op"] for name, entry in entries.items()} == {
+    assert {name: entry["shared"] for name, entry in entries.items()} == {
         "own": None,
         "piped": None,
-        "both": 1,
-        "other": 1,
+        "both": "it is served as both.raw too",
+        "other": "the pipeline of 'own' runs it too",
     }
 
 
@@ -131,33 +131,13 @@ def test_threads_that_cannot_be_had_are_refused(text, why):
     assert (own["intra_op"], other["intra_op"], other["failed"]) == (2, 2, None)
 
 
-def test_a_threads_number_for_all_is_not_that_of_shared_files():
-    config = CONFIG | {"batching": CONFIG["batching"] | {"intra_op": 4}}
-    models = [{"name": name, **ENTRY} for name in ("own", "other", "alone")]
-    written = [WrittenPipeline("own", "/models", "model.yaml", text="model: other")]
-    found = json.loads(started(json.dumps(config | {"models": models}), written, allow_code=False).native_json)
-    assert [entry["intra_op"] for entry in found["models"]] == [None, 1, None]
-
-
-def test_the_reason_for_one_thread_is_told():
-    models = [{"name": name, **ENTRY} for name in ("own", "other", "raw", "alone")]
-    texts = {"own": "model: other", "raw": SOFTMAX + "\nraw: true", "alone": SOFTMAX}
-    written = [WrittenPipeline(name, "/models", "model.yaml", text=text) for name, text in texts.items()]
-    found = started(json.dumps(CONFIG | {"models": models}), written, allow_code=False).on_one_thread
-    why = "and a shared file runs on one thread"
-    assert found == {
-        "other": f"the pipeline of 'own' runs it too, {why}",
-        "raw": f"it is served as raw.raw too, {why}",
-    }
-
-
 @pytest.mark.parametrize("order", [("own", "piped"), ("piped", "own")])
 def test_the_order_of_models_means_nothing(order):
     texts = {"own": "before: [{model: piped.raw, as: x}]", "piped": "before: [{model: other, as: x}]"}
     entries, plans = crossed({name: texts[name] for name in order}, "other")
     assert set(plans) == set(order)
     assert [entries[name]["pipeline"]["models"] for name in ("own", "piped")] == [["piped"], ["other"]]
-    assert [entries[name]["intra_op"] for name in ("own", "piped", "other")] == [None, 1, 1]
+    assert [bool(entries[name]["shared"]) for name in ("own", "piped", "other")] == [False, True, True]
 
 
 def test_a_pipeline_does_not_run_inside_another():

@@ -49,6 +49,10 @@ impl Loader<'_> {
         if let Some(threads) = self.spec.intra_op {
             return chosen(threads.max(1), "as configured");
         }
+        // Several threads need a session that is no one else's.
+        if let Some(why) = &self.spec.shared {
+            return chosen(1, &format!("{why}, and a shared file runs on one thread"));
+        }
         let findings = &tried.findings;
         let wanted = Wanted {
             least: self.settings.intra_op.clamp(1, self.cores()),

@@ -48,6 +48,7 @@ pub fn spec_of(path: &Path) -> ModelSpec {
         samples: Vec::new(),
         trust_batching: false,
         intra_op: None,
+        shared: None,
         latency_target_ms: None,
     }
 }

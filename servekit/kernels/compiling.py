@@ -12,7 +12,7 @@ import types
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from servekit.kernels import entry
 from servekit.kernels.intrinsics import intrinsics
@@ -23,17 +23,26 @@ from servekit.kernels.program import Program
 _DAMAGED: Final = (EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError, KeyError)
 
 
-def compiled(program: Program) -> Any:  # noqa: ANN401 - Numba has no types
-    """The C callback, whose `address` is valid for as long as somebody holds it."""
+class Compiled(NamedTuple):
+    """A kernel that native code can call."""
+
+    callback: Any
+    """Numba's; its `address` is valid for as long as somebody holds it."""
+    key: str
+    """The same wherever the same is computed, unlike the address."""
+
+
+def compiled(program: Program) -> Compiled:
+    """The program as native code; raises `KernelError` where Numba cannot compile it."""
     text = program.text()
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     folder = cache_folder() / f"{program.kernel.name}-{key}"
     try:
         try:
-            return _callback(program, text, folder)
+            return Compiled(_callback(program, text, folder), key)
         except _DAMAGED:
             shutil.rmtree(folder, ignore_errors=True)
-            return _callback(program, text, folder)
+            return Compiled(_callback(program, text, folder), key)
     except Exception as error:
         raise KernelError(f"kernel '{program.kernel.name}' cannot be compiled: {_reason(error)}") from error
 

@@ -13,13 +13,16 @@ The function stays plain Python (`normalise(image, pixels)`, `normalise.py_func`
 import inspect
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 
 from servekit.kernels import ports
 from servekit.kernels.options import Options
 from servekit.kernels.ports import ROWS, Array, KernelError, Port
+
+if TYPE_CHECKING:
+    from servekit.kernels.compiling import Compiled
 
 Declared = Mapping[str, tuple[str, tuple[int | str, ...]]]
 Per = Literal["row", "batch"]
@@ -111,7 +114,12 @@ class Kernel:
 
     def compiled(self) -> Any:  # noqa: ANN401 - Numba has no types
         """The C callback; compiled once, and kept alive as long as the kernel."""
-        return self._callback
+        return self._compiled.callback
+
+    @property
+    def key(self) -> str:
+        """Of what is computed: source, options and versions. Compiles the kernel."""
+        return self._compiled.key
 
     def described(self) -> dict[str, Any]:
         """What the native side is told, the address of the compiled callback included."""
@@ -170,7 +178,7 @@ class Kernel:
             raise KernelError(f"kernel '{self.name}': {error}") from None
 
     @cached_property
-    def _callback(self) -> Any:  # noqa: ANN401 - Numba has no types
+    def _compiled(self) -> "Compiled":
         from servekit.kernels.compiling import compiled
         from servekit.kernels.program import Program
 

@@ -1,5 +1,6 @@
 """A pipeline that has been checked: values with types, what makes each of them, and where it lies."""
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -229,6 +230,14 @@ class Plan:
     def as_json(self) -> str:
         """The same as a text."""
         return json.dumps(self.described(), allow_nan=False)
+
+    def digest(self) -> str:
+        """SHA-256 of what is computed, in hexadecimal; the same in every process. Files of stages are not looked at."""
+        described = self.described()
+        for call, told in zip(self.batch, described["batch"], strict=True):
+            if isinstance(call, KernelCall):
+                told["kernel"]["address"] = call.kernel.key
+        return hashlib.sha256(json.dumps(described, allow_nan=False).encode()).hexdigest()
 
     def shown(self) -> list[str]:
         """A line a step for people: where it runs, what it takes and gives."""

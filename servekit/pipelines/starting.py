@@ -88,7 +88,13 @@ def _tell_of_shared(config: Mapping[str, Any], plans: Mapping[str, Plan]) -> Non
 
 def _crossing(plan: Plan, folder: str) -> dict[str, Any]:
     others = [model for model in dict.fromkeys(plan.models) if model != plan.name]
-    return {"plan": plan.as_json(), "folder": folder, "raw": plan.raw, "models": others}
+    return {
+        "plan": plan.as_json(),
+        "digest": plan.digest(),
+        "folder": folder,
+        "raw": plan.raw,
+        "models": others,
+    }
 
 
 @dataclass

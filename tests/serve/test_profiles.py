@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serve import models
+from tests.serve import models, pipelines
 from tests.serve.process import ServerProcess, serving
 
 BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]})
@@ -28,13 +28,13 @@ IGNORED = "is ignored"
 NOT_KEPT = "cannot be kept"
 
 
-def drive(server: ServerProcess) -> None:
+def drive(server: ServerProcess, model: str = "tiny", body: str = BODY) -> None:
     """Requests, one after the other, until more than enough was learned of them."""
     connection = http.client.HTTPConnection(server.http, timeout=60)
     try:
         sent, until = 0, time.monotonic() + 2 * NOTED_AFTER_SECONDS
         while sent < 4 * RUNS_MIN or time.monotonic() < until:
-            connection.request("POST", "/v2/models/tiny/infer", BODY, {"content-type": "application/json"})
+            connection.request("POST", f"/v2/models/{model}/infer", body, {"content-type": "application/json"})
             answer = connection.getresponse()
             assert answer.status == 200, answer.read()
             answer.read()
@@ -44,12 +44,14 @@ def drive(server: ServerProcess) -> None:
 
 
 @contextmanager
-def served(tmp_path: Path, folder: Path | None = None) -> Iterator[ServerProcess]:
-    """A server of `tiny` that keeps profiles, on one shard so that all is learned in one place."""
+def served(
+    tmp_path: Path, folder: Path | None = None, make: Callable[[Path], object] = models.tiny
+) -> Iterator[ServerProcess]:
+    """A server that keeps profiles, on one shard so that all is learned in one place."""
     if not (tmp_path / "models").exists():
-        models.tiny(tmp_path / "models")
+        make(tmp_path / "models")
     environment = {**ONE_THREAD, "SERVEKIT__BATCHING__PROFILES": str(folder or tmp_path / "profiles")}
-    arguments = ("--shards", "1", "--runners", "1")
+    arguments = ("--shards", "1", "--runners", "1", "--allow-code")
     with serving(tmp_path / "models", arguments=arguments, environment=environment) as server:
         yield server
 
@@ -67,15 +69,15 @@ def kept(tmp_path: Path) -> Path:
     return path
 
 
-def profile_of_next_start(tmp_path: Path) -> str:
+def profile_of_next_start(tmp_path: Path, model: str = "tiny") -> str:
     """What a load makes of what was kept, as `servekit check` tells it."""
     environment = {**os.environ, **ONE_THREAD, "SERVEKIT__BATCHING__PROFILES": str(tmp_path / "profiles")}
-    arguments = ["check", str(tmp_path / "models"), "--shards", "1", "--runners", "1", "--json"]
+    arguments = ["check", str(tmp_path / "models"), "--shards", "1", "--runners", "1", "--allow-code", "--json"]
     told = subprocess.run(
         [sys.executable, "-m", "servekit", *arguments], env=environment, capture_output=True, text=True, check=True
     )
-    [model] = json.loads(told.stdout)["models"]
-    return str(model["profile"])
+    [found] = [entry for entry in json.loads(told.stdout)["models"] if entry["name"] == model]
+    return str(found["profile"])
 
 
 def learned(tmp_path: Path) -> Path:
@@ -101,6 +103,24 @@ def test_what_was_learned_is_where_the_next_start_begins(tmp_path):
         assert server.infer("tiny", json.loads(BODY))[0] == 200
         assert stopped(server) == []
     assert kept(tmp_path).read_bytes() == path.read_bytes(), "too few runs to be worth a file"
+
+
+def test_each_queue_of_a_pipeline_keeps_what_it_learned(tmp_path):
+    body = json.dumps({"inputs": [{"name": "value", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 4]}]})
+    with served(tmp_path, make=pipelines.relay) as server:
+        drive(server, "relay", body)
+        assert stopped(server) == []
+    payloads = [json.loads(path.read_bytes())["payload"] for path in (tmp_path / "profiles").iterdir()]
+    kept_of = {payload["model"]: payload for payload in payloads}
+    assert set(kept_of) == {"relay", "relay/relay"}, "the models themselves answered nobody"
+    for payload in kept_of.values():
+        assert payload["samples"] > RUNS_MIN
+        assert payload["alone"]["samples"] < RUNS_MIN, "runs of the model alone were made at the start, and no later"
+    used = profile_of_next_start(tmp_path, "relay")
+    assert used.startswith(("used: ", "discarded: runs take ")), used
+    code = tmp_path / "models" / "relay" / "kernels.py"
+    code.write_text(code.read_text().replace("isfinite(value[place])", "isfinite(value[place] * 2)"))
+    assert profile_of_next_start(tmp_path, "relay") == "none", "other steps take another time"
 
 
 def truncated(path: Path) -> None:

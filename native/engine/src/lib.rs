@@ -49,4 +49,4 @@ pub use model::{
     Description, DeviceChoice, Execution, LoadedModel, ModelSpec, Placement, ProofSummary, Sample, Settings, Verdict,
 };
 pub use pipeline::{Leg, Pipeline, PipelineLane};
-pub use profile::{KnownSurface, ProfileFile, ProfileUse};
+pub use profile::{KnownSurface, ProfileUse, Start};

@@ -13,10 +13,10 @@ use crate::file::{self, ModelFile};
 use crate::lane::Graph;
 use crate::memory::give_back_freed_memory;
 use crate::model::{
-    Description, DeviceChoice, Execution, LoadedModel, ModelSpec, Placement, ProofSummary, Settings, Start, Verdict,
+    Description, DeviceChoice, Execution, LoadedModel, ModelSpec, Placement, ProofSummary, Settings, Verdict,
 };
 use crate::probe::{self, Findings, Subject};
-use crate::profile::KnownSurface;
+use crate::profile::Start;
 use crate::proof;
 use crate::ragged;
 use crate::samples;
@@ -165,12 +165,10 @@ impl Loader<'_> {
             proof,
             lanes: if tried.session.is_shared() { self.lanes(tried.device, 1) } else { sessions.len() as u32 },
             intra_op: tried.intra_op,
-            surfaces: warmed.surfaces.iter().map(KnownSurface::from).collect(),
-            profile: warmed.profile,
             warm_up: warmed.text,
             decisions: tried.decisions,
         };
-        let start = Start { surfaces: warmed.surfaces, profile_file };
+        let start = Start::of_model(warmed.surfaces, warmed.profile, profile_file);
         Ok(Loaded { contract, description, graph: tried.graph, sessions, start })
     }
 

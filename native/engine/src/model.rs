@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use servekit_core::{ClassSurface, Contract, Executor, Model, Reason, Refusal, RunFailure, Tensor};
+use servekit_core::{Contract, Executor, Model, Reason, Refusal, RunFailure, Tensor};
 
 use crate::control::Control;
 use crate::lane::{Graph, Lane, Part};
-use crate::profile::{KnownSurface, ProfileFile, ProfileUse};
+use crate::profile::Start;
 use crate::ragged::Pad;
 use crate::session::Session;
 
@@ -183,22 +183,10 @@ pub struct Description {
     pub lanes: u32,
     /// Threads of one run.
     pub intra_op: u32,
-    /// How long runs take, as measured at load or kept from earlier starts: what batching starts from. First of the
-    /// model as a whole, or of its usual length.
-    pub surfaces: Vec<KnownSurface>,
-    /// What has become of what was kept.
-    pub profile: ProfileUse,
     /// Runs before the model was ready, in words.
     pub warm_up: String,
     /// Topic, and decision with its reason.
     pub decisions: Vec<(String, String)>,
-}
-
-/// What batching starts from, and where it is kept.
-pub(crate) struct Start {
-    /// The model's own first, then those of its classes.
-    pub(crate) surfaces: Vec<ClassSurface>,
-    pub(crate) profile_file: Option<ProfileFile>,
 }
 
 /// A model in service.
@@ -238,17 +226,10 @@ impl LoadedModel {
         &self.description
     }
 
-    /// How long runs took at load, or in earlier starts: the model's own first, then those of its classes; none where
-    /// no run was made.
+    /// What its batching starts from.
     #[must_use]
-    pub fn surfaces(&self) -> &[ClassSurface] {
-        &self.start.surfaces
-    }
-
-    /// Where to keep what is learned while it is served; `None` where nothing is kept.
-    #[must_use]
-    pub fn profile_file(&self) -> Option<&ProfileFile> {
-        self.start.profile_file.as_ref()
+    pub fn start(&self) -> &Start {
+        &self.start
     }
 
     /// A lane that can be stopped; the same as [`Model::executor`] otherwise.

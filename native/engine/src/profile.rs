@@ -10,12 +10,14 @@ use servekit_core::{ClassSurface, Latency, Surface};
 
 mod file;
 mod key;
+mod start;
 
 #[cfg(test)]
 mod tests;
 
-pub use file::ProfileFile;
+pub(crate) use file::ProfileFile;
 pub(crate) use key::{Key, processor};
+pub use start::Start;
 
 /// Surfaces of classes that are kept, the model's own first; more are left out.
 const SURFACES_MAX: usize = 65;
@@ -92,13 +94,22 @@ impl Serialize for ProfileUse {
 pub(crate) struct Profile {
     /// The model's own first; never empty.
     pub(crate) surfaces: Vec<ClassSurface>,
+    /// How long runs of the model took without steps around it, where there were such.
+    alone: Option<Surface>,
 }
 
 impl Profile {
     /// Takes surfaces in; `None` where there are none.
-    fn of(surfaces: impl IntoIterator<Item = ClassSurface>) -> Option<Self> {
-        let surfaces: Vec<ClassSurface> = surfaces.into_iter().take(SURFACES_MAX).map(clamped).collect();
-        (!surfaces.is_empty()).then_some(Self { surfaces })
+    fn of(surfaces: impl IntoIterator<Item = ClassSurface>, alone: Option<&Surface>) -> Option<Self> {
+        let within = |mut known: ClassSurface| {
+            clamp_name(&mut known.shape);
+            clamp(&mut known.surface);
+            known
+        };
+        let surfaces: Vec<ClassSurface> = surfaces.into_iter().take(SURFACES_MAX).map(within).collect();
+        let mut alone = alone.cloned();
+        alone.iter_mut().for_each(clamp);
+        (!surfaces.is_empty()).then_some(Self { surfaces, alone })
     }
 
     /// The surface of a class, of the nearest length that is no shorter; else the model's own.
@@ -115,33 +126,63 @@ impl Profile {
         (shape, length): (&str, Option<u64>),
         medians: &[(u32, Duration)],
     ) -> Result<(Self, f64), String> {
-        let rows_max = medians.iter().map(|(rows, _)| *rows).max().unwrap_or(1);
-        let latency = Latency::of(self.surface(shape, length), rows_max);
-        let mut ratios: Vec<f64> =
-            medians.iter().map(|(rows, time)| time.as_secs_f64() / latency.expected(*rows).as_secs_f64()).collect();
-        ratios.sort_unstable_by(f64::total_cmp);
-        let Some(&ratio) = ratios.get(ratios.len() / 2) else {
-            return Err("there was no time to compare it".to_owned());
+        let ratio = ratio(self.surface(shape, length), medians)?;
+        self.rescale(ratio);
+        Ok((self, ratio))
+    }
+
+    /// Rescales all surfaces by what runs of the model alone take now, beside what they took when these were learned, and
+    /// says so; else says why the profile does not hold. Steps without a model have nothing to be compared by.
+    fn compared(mut self, alone: Option<&Surface>) -> Result<(Self, String), String> {
+        let samples = self.surfaces[0].surface.samples;
+        let told = match (&self.alone, alone) {
+            (None, None) => format!("{samples} runs were kept"),
+            (Some(then), Some(now)) => {
+                let rows_max = now.corrections.len().clamp(1, CORRECTIONS_MAX) as u32;
+                let latency = Latency::of(now, rows_max);
+                let sizes = std::iter::successors(Some(1), |rows| Some(rows * 2)).take_while(|rows| *rows < rows_max);
+                let sizes = sizes.chain([rows_max]).map(|rows| (rows, latency.expected(rows)));
+                let ratio = ratio(then, &sizes.collect::<Vec<_>>())?;
+                self.rescale(ratio);
+                format!("{samples} runs were kept, and runs of the model alone take {ratio:.2} times as long now")
+            }
+            _ => return Err("no run was made that it could be compared with".to_owned()),
         };
-        if !(1.0 / RATIO_MAX..=RATIO_MAX).contains(&ratio) {
-            let least = 1.0 / RATIO_MAX;
-            return Err(format!(
-                "runs take {ratio:.2} times what was kept, {least:.2} to {RATIO_MAX:.2} times are taken for the same machine"
-            ));
-        }
+        Ok((self, told))
+    }
+
+    fn rescale(&mut self, ratio: f64) {
         for known in &mut self.surfaces {
             let surface = &mut known.surface;
             surface.base_ns = (surface.base_ns * ratio).clamp(NS_MIN, NS_MAX);
             surface.row_ns = (surface.row_ns * ratio).clamp(NS_MIN, NS_MAX);
         }
-        Ok((self, ratio))
     }
 }
 
-/// The same within the bounds that hold for anything that comes from outside.
-fn clamped(mut known: ClassSurface) -> ClassSurface {
+/// How many times what a surface says runs take now, whose medians these are by rows; where it is too many or too few,
+/// the reason why what was kept does not hold.
+fn ratio(surface: &Surface, medians: &[(u32, Duration)]) -> Result<f64, String> {
+    let rows_max = medians.iter().map(|(rows, _)| *rows).max().unwrap_or(1);
+    let latency = Latency::of(surface, rows_max);
+    let mut ratios: Vec<f64> =
+        medians.iter().map(|(rows, time)| time.as_secs_f64() / latency.expected(*rows).as_secs_f64()).collect();
+    ratios.sort_unstable_by(f64::total_cmp);
+    let Some(&ratio) = ratios.get(ratios.len() / 2) else {
+        return Err("there was no time to compare it".to_owned());
+    };
+    if !(1.0 / RATIO_MAX..=RATIO_MAX).contains(&ratio) {
+        let least = 1.0 / RATIO_MAX;
+        return Err(format!(
+            "runs take {ratio:.2} times what was kept, {least:.2} to {RATIO_MAX:.2} times are taken for the same machine"
+        ));
+    }
+    Ok(ratio)
+}
+
+/// Puts a surface within the bounds that hold for anything that comes from outside.
+fn clamp(surface: &mut Surface) {
     let within = |value: f64, most: f64| if value.is_nan() { most } else { value.clamp(NS_MIN, most) };
-    let surface = &mut known.surface;
     surface.base_ns = within(surface.base_ns, NS_MAX);
     surface.row_ns = within(surface.row_ns, NS_MAX);
     surface.spread = if surface.spread.is_nan() { 1.0 } else { surface.spread.clamp(0.0, 1.0) };
@@ -150,10 +191,12 @@ fn clamped(mut known: ClassSurface) -> ClassSurface {
         let is_number = correction.is_finite();
         *correction = if is_number { correction.clamp(1.0 / CORRECTION_MAX, CORRECTION_MAX) } else { 1.0 };
     }
-    let shape = &mut known.shape;
+}
+
+/// Does the same to what a class is called.
+fn clamp_name(shape: &mut String) {
     if shape.len() > SHAPE_BYTES_MAX {
         let end = (0..=SHAPE_BYTES_MAX).rev().find(|&end| shape.is_char_boundary(end)).unwrap_or(0);
         shape.truncate(end);
     }
-    known
 }

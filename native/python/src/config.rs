@@ -205,6 +205,8 @@ impl Model {
 pub struct Pipeline {
     /// The plan, as JSON of its own.
     pub plan: String,
+    /// Tells what it computes from what others do; the same in every process.
+    pub digest: String,
     /// Absolute path of the folder in which its steps look for files.
     pub folder: PathBuf,
     /// Whether the model's own tensors are served too.

@@ -9,7 +9,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::json;
 use servekit_engine::{
     CorePlan, Description, DeviceChoice, Environment, Execution, Leg, LoadedModel, LogLevel, ModelSpec, Pipeline,
-    ProfileUse, Sample, Settings, Shares, core_plan,
+    ProfileUse, Sample, Settings, Shares, Start, core_plan,
 };
 use servekit_server::core::{
     Axis, Contract, Datatype, Limits, Model, Policy, Reason, Refusal, Tensor, TensorSpec, latency_targets,
@@ -30,6 +30,51 @@ pub struct Loaded {
     pub model: Arc<LoadedModel>,
     /// What clients reach under its name, if that is not the file itself.
     pub pipeline: Option<Arc<Pipeline>>,
+    /// By leg, of which most models have one.
+    queues: Arc<[Queue]>,
+}
+
+/// One queue that a model is to have.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    /// What operators know it by.
+    pub name: Box<str>,
+    /// What its batching starts from.
+    pub start: Start,
+}
+
+impl Loaded {
+    /// A model without a pipeline.
+    fn alone(model: &config::Model, file: Arc<LoadedModel>) -> Self {
+        let queue = Queue { name: model.name.as_str().into(), start: file.start().clone() };
+        Self { model: file, pipeline: None, queues: [queue].into() }
+    }
+
+    /// A model with its pipeline, which has that digest.
+    fn with_pipeline(model: &config::Model, file: Arc<LoadedModel>, pipeline: Pipeline, digest: &str) -> Self {
+        let queue = |(place, leg): (usize, &Arc<Leg>)| {
+            let name: Box<str> = match place {
+                0 => model.name.as_str().into(),
+                _ => format!("{}/{}", model.name, leg.name()).into(),
+            };
+            let start = leg.start(&name, digest, &file);
+            tell_of_profile(&name, start.profile());
+            Queue { name, start }
+        };
+        let queues = pipeline.legs().iter().enumerate().map(queue).collect();
+        Self { model: file, pipeline: Some(Arc::new(pipeline)), queues }
+    }
+
+    /// Every name under which it is served, with the queues behind it.
+    #[must_use]
+    pub fn queues(&self, model: &config::Model) -> Vec<(String, Vec<Queue>)> {
+        let mut names = model.names().map(|name| {
+            let start = self.model.start().clone();
+            (name.clone(), vec![Queue { name: name.into(), start }])
+        });
+        let own = names.next().map(|(name, _)| (name, self.queues.to_vec()));
+        own.into_iter().chain(names).collect()
+    }
 }
 
 /// Loads models, for as long as the process lives.
@@ -79,9 +124,7 @@ impl Loader {
             return Err(Refusal::new(Reason::ModelFile, reason.clone()));
         }
         let loaded = Arc::new(self.environment.load(&self.spec(model)?, &self.limits, &self.settings)?);
-        if let ProfileUse::Ignored(why) = &loaded.description().profile {
-            tell(&format!("what was kept of the run times of model '{}' is ignored: {why}", model.name));
-        }
+        tell_of_profile(&model.name, loaded.start().profile());
         Ok(loaded)
     }
 
@@ -96,7 +139,7 @@ impl Loader {
         file: Arc<LoadedModel>,
         other: impl Fn(&str) -> Option<Arc<LoadedModel>>,
     ) -> Result<Loaded, Refusal> {
-        let Some(pipeline) = &model.pipeline else { return Ok(Loaded { model: file, pipeline: None }) };
+        let Some(pipeline) = &model.pipeline else { return Ok(Loaded::alone(model, file)) };
         let found = |name: &String| {
             other(name).map(|file| (name.clone(), file)).ok_or_else(|| {
                 let text = format!(
@@ -110,8 +153,8 @@ impl Loader {
         models.push((model.name.clone(), Arc::clone(&file)));
         let limits =
             StageLimits { image_pixels_max: self.limits.image_pixels_max, text_bytes_max: self.limits.text_bytes_max };
-        let pipeline = Pipeline::build(&pipeline.plan, &models, &pipeline.folder, limits)?;
-        Ok(Loaded { model: file, pipeline: Some(Arc::new(pipeline)) })
+        let built = Pipeline::build(&pipeline.plan, &models, &pipeline.folder, limits)?;
+        Ok(Loaded::with_pipeline(model, file, built, &pipeline.digest))
     }
 
     /// What a model's file takes and gives, without trying it.
@@ -163,10 +206,9 @@ impl Loader {
             let reached = if place == 0 { Arc::clone(pipeline) as Arc<dyn Model> } else { Arc::clone(leg) as _ };
             let mut form = self.form(model, leg.models().first().unwrap_or(&loaded.model), reached);
             self.aim(model, whole, &mut form);
-            // What was measured of the file is by the sizes of its own inputs.
-            form.policy.class_surfaces = Vec::new().into();
+            start_from(&loaded.queues[place].start, &mut form);
             if leg.models().is_empty() {
-                (form.policy.surface, form.policy.cores, form.policy.lanes) = (None, 1, self.plan.runners);
+                (form.policy.cores, form.policy.lanes) = (1, self.plan.runners);
             }
             // What is said of the model is said of its requests; entries of their rows may be more.
             let said = model.batch_rows_max.filter(|_| place == 0).unwrap_or(self.limits.batch_rows_max);
@@ -176,9 +218,10 @@ impl Loader {
             form
         });
         let Some(mut piped) = forms.next() else { return self.form(model, &loaded.model, Arc::clone(pipeline) as _) };
-        let legs = pipeline.legs()[1..].iter().zip(forms);
-        piped.legs = legs.map(|(leg, form)| Served { name: leg_name(model, leg), ..form }).collect();
+        let legs = loaded.queues[1..].iter().zip(forms);
+        piped.legs = legs.map(|(queue, form)| Served { name: queue.name.clone(), ..form }).collect();
         piped.description = fields(loaded.model.description());
+        start_from(&loaded.queues[0].start, &mut piped);
         if model.execution != config::Placement::Inline {
             piped.placement = Placement::Pool;
             decide(&mut piped.description, "execution", "pool: what a pipeline does was not tried on a shard");
@@ -206,12 +249,6 @@ impl Loader {
         }
         policy.mode = model.mode.unwrap_or(self.batching.mode);
         policy.cores = self.plan.runners_busy(description.intra_op);
-        let surfaces = loaded.surfaces();
-        policy.surface = surfaces.first().map(|known| known.surface.clone());
-        if surfaces.len() > 1 {
-            // A model of one class goes by its own surface.
-            policy.class_surfaces = surfaces.iter().filter(|known| !known.shape.is_empty()).cloned().collect();
-        }
         policy.egress = Duration::from_micros(self.batching.egress_reserve_us);
         let mut form = Served {
             name: model.name.as_str().into(),
@@ -234,6 +271,7 @@ impl Loader {
             legs: Vec::new(),
             model: reached,
         };
+        start_from(loaded.start(), &mut form);
         self.aim(model, description.one_row_us.map(Duration::from_micros), &mut form);
         form
     }
@@ -250,15 +288,28 @@ impl Loader {
     }
 }
 
+/// Sets what batching of a form starts from, and says so.
+fn start_from(start: &Start, form: &mut Served) {
+    let surfaces = start.surfaces();
+    form.policy.surface = surfaces.first().map(|known| known.surface.clone());
+    // A model of one class goes by its own surface.
+    let classes = surfaces.iter().filter(|known| surfaces.len() > 1 && !known.shape.is_empty());
+    form.policy.class_surfaces = classes.cloned().collect();
+    form.description.insert("surfaces".to_owned(), json!(start.shown()));
+    form.description.insert("profile".to_owned(), json!(start.profile()));
+}
+
+/// Tells the operator of what was kept and cannot be read.
+fn tell_of_profile(name: &str, found: &ProfileUse) {
+    if let ProfileUse::Ignored(why) = found {
+        tell(&format!("what was kept of the run times of model '{name}' is ignored: {why}"));
+    }
+}
+
 /// How long the models of a leg take for one row, where that is known.
 fn one_row(leg: &Leg) -> Option<Duration> {
     let times = leg.models().iter().map(|model| model.description().one_row_us.map(Duration::from_micros));
     times.sum()
-}
-
-/// What the queue of a leg is called.
-fn leg_name(model: &config::Model, leg: &Leg) -> Box<str> {
-    format!("{}/{}", model.name, leg.name()).into()
 }
 
 /// The operator's rows as tensors.

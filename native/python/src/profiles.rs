@@ -4,13 +4,12 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use servekit_engine::LoadedModel;
-use servekit_server::core::{ClassSurface, Model as _};
+use servekit_server::core::ClassSurface;
 
-use crate::loading::tell;
+use crate::loading::{Queue, tell};
 
 /// How often what was learned is written.
-const KEEP_INTERVAL: Duration = Duration::from_secs(60);
+pub const KEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// Fewer new runs are not worth a file.
 const RUNS_MIN: u64 = 200;
 /// Disks that fail, fail again and again: they are told of this often, for all models together.
@@ -30,46 +29,35 @@ impl Warnings {
     }
 }
 
-/// Knows what is kept of one model in service.
+/// Knows what is kept of one queue.
 #[derive(Debug)]
 pub struct Keeper {
+    queue: Queue,
     /// Runs that were known when it was last kept, or loaded.
     runs_kept: u64,
-    due_at: Instant,
 }
 
 impl Keeper {
-    /// Of a model that has just been put into service.
+    /// Of a queue that has just been opened.
     #[must_use]
-    pub fn new(model: &LoadedModel, now: Instant) -> Self {
-        Self {
-            runs_kept: model.surfaces().first().map_or(0, |whole| whole.surface.samples),
-            due_at: now + KEEP_INTERVAL,
-        }
+    pub fn new(queue: Queue) -> Self {
+        Self { runs_kept: queue.start.samples(), queue }
     }
 
-    /// Whether it is time to look again.
-    #[must_use]
-    pub fn is_due(&self, now: Instant) -> bool {
-        now >= self.due_at
-    }
-
-    /// Writes what was learned, the model's own first, if there is enough of it and a place to keep it.
-    pub fn keep(&mut self, model: &LoadedModel, learned: &[ClassSurface], warnings: &Warnings) {
-        let now = Instant::now();
-        self.due_at = now + KEEP_INTERVAL;
-        let (Some(file), Some(whole)) = (model.profile_file(), learned.first()) else { return };
-        let runs = whole.surface.samples;
-        if runs.saturating_sub(self.runs_kept) <= RUNS_MIN {
+    /// Writes what was learned, of all shapes first, if there is enough of it and a place to keep it.
+    pub fn keep(&mut self, learned: &[ClassSurface], warnings: &Warnings) {
+        let runs = learned.first().map_or(0, |whole| whole.surface.samples);
+        let Queue { name, start } = &self.queue;
+        if !start.is_kept() || runs.saturating_sub(self.runs_kept) <= RUNS_MIN {
             return;
         }
-        match file.write(learned) {
+        match start.keep(learned) {
             Ok(()) => self.runs_kept = runs,
             Err(error) => {
-                let name = &model.contract().model;
                 let text =
                     "requests are served as before, and the next start has to learn anew; check batching.profiles";
-                warnings.warn(now, &format!("run times of model '{name}' cannot be kept: {error}; {text}"));
+                let told = format!("run times of model '{name}' cannot be kept: {error}; {text}");
+                warnings.warn(Instant::now(), &told);
             }
         }
     }

@@ -222,9 +222,9 @@ impl Runtime {
         file: Arc<LoadedModel>,
         other: impl Fn(&str) -> Option<Arc<LoadedModel>>,
     ) -> Result<(), Refusal> {
+        self.keep_profile(&model.name, &model.version);
         let assembled = catch_unwind(AssertUnwindSafe(|| self.loader.assemble(model, file, other)));
         let loaded = assembled.map_err(|_| defect(model, "panic"))??;
-        self.keep_profile(&model.name, &model.version);
         self.publish(model, &loaded)?;
         let run_max = self.loader.run_max(loaded.model.description());
         let mut watched = self.watched();

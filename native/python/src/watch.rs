@@ -10,7 +10,7 @@ use servekit_server::core::{Health, HealthVerdict, Refusal};
 
 use crate::config;
 use crate::loading::Loaded;
-use crate::profiles::Keeper;
+use crate::profiles::{KEEP_INTERVAL, Keeper};
 use crate::runtime::{Runtime, announce};
 
 /// How often runs are looked through for those that take too long.
@@ -22,14 +22,18 @@ pub struct Watched {
     loaded: Loaded,
     run_max: Duration,
     health: Health,
-    keeper: Keeper,
+    /// By name, and there by leg.
+    keepers: Vec<(String, Vec<Keeper>)>,
+    keep_at: Instant,
 }
 
 impl Watched {
     /// A model that has just been put into service.
     pub fn new(settings: config::Model, loaded: Loaded, run_max: Duration) -> Self {
-        let keeper = Keeper::new(&loaded.model, Instant::now());
-        Self { settings, loaded, run_max, health: Health::Well, keeper }
+        let keepers = loaded.queues(&settings).into_iter();
+        let keepers = keepers.map(|(name, queues)| (name, queues.into_iter().map(Keeper::new).collect())).collect();
+        let keep_at = Instant::now() + KEEP_INTERVAL;
+        Self { settings, loaded, run_max, health: Health::Well, keepers, keep_at }
     }
 
     /// Every name under which it is served.
@@ -48,18 +52,19 @@ impl Watched {
     }
 
     /// Writes down what was learned about it, if there is enough that is new.
-    /// Runs of a pipeline take longer than those of the file alone, and are nothing to start that with.
     pub fn keep(&mut self, runtime: &Runtime) {
-        if self.settings.pipeline.is_some() {
-            return;
+        self.keep_at = Instant::now() + KEEP_INTERVAL;
+        for (name, keepers) in &mut self.keepers {
+            let learned = runtime.server.surfaces(name, &self.settings.version);
+            for (keeper, learned) in keepers.iter_mut().zip(learned) {
+                keeper.keep(&learned, &runtime.profile_warnings);
+            }
         }
-        let learned = runtime.server.surfaces(&self.settings.name, &self.settings.version);
-        self.keeper.keep(&self.loaded.model, &learned, &runtime.profile_warnings);
     }
 
     /// Stops what takes too long, and does what else is due.
     pub fn look(&mut self, runtime: &Runtime, now: Instant) {
-        if self.keeper.is_due(now) {
+        if now >= self.keep_at {
             self.keep(runtime);
         }
         if self.loaded.model.stop_overdue(now, self.run_max) > 0 {

@@ -243,11 +243,13 @@ impl Server {
         snapshot::take(&self.shared, self.started_at)
     }
 
-    /// How long runs of a served model take, as its queues have learned; empty before the first batch.
+    /// How long runs of a served model take, as its queues have learned: for each of its legs, of which most models have
+    /// one. Empty before the first batch.
     #[must_use]
-    pub fn surfaces(&self, name: &str, version: &str) -> Vec<ClassSurface> {
-        let merged = self.served(name, version).and_then(|version| version.estimates.merged());
-        merged.map_or_else(Vec::new, |merged| merged.surfaces)
+    pub fn surfaces(&self, name: &str, version: &str) -> Vec<Vec<ClassSurface>> {
+        let Some(version) = self.served(name, version) else { return Vec::new() };
+        let legs = std::iter::once(&version).chain(&version.legs);
+        legs.map(|leg| leg.estimates.merged().map_or_else(Vec::new, |merged| merged.surfaces)).collect()
     }
 
     /// Why a model answers as fast as it does, in words and figures; an empty version stands for the highest that is

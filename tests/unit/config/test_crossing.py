@@ -75,7 +75,9 @@ def test_a_model_crosses_with_its_settings():
 
 def test_a_pipeline_crosses_as_the_process_that_serves_writes_it():
     written = json.loads(crossed())
-    written["models"][0] |= {"pipeline": {"plan": "{}", "folder": "/models", "raw": True, "models": ["other"]}}
+    written["models"][0] |= {
+        "pipeline": {"plan": "{}", "digest": "ab", "folder": "/models", "raw": True, "models": ["other"]}
+    }
     written["models"][0] |= {"shared": "it is served twice", "failed": "no such stage"}
     assert json.loads(_native.round_trip(json.dumps(written))) == written
 

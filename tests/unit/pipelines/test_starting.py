@@ -51,9 +51,21 @@ def reason(text, *others, **pipelines):
 def test_the_plan_crosses_with_its_folder_and_is_kept_with_its_kernels():
     entries, plans = crossed({"own": SOFTMAX + "\nraw: true"})
     crossing = entries["own"]["pipeline"]
-    assert crossing | {"plan": None} == {"plan": None, "folder": "/models", "raw": True, "models": []}
+    left_out = {"plan": None, "digest": None}
+    assert crossing | left_out == left_out | {"folder": "/models", "raw": True, "models": []}
     (call,) = plans["own"].batch[1:]
     assert json.loads(crossing["plan"])["batch"][1]["kernel"]["address"] == call.kernel.compiled().address
+
+
+def test_a_digest_is_of_what_is_computed_and_not_of_where_it_lies():
+    texts = (SOFTMAX, SOFTMAX, "after: [{use: scores.softmax, as: shares}]", "after: [{use: scores.sigmoid}]")
+    found = [crossed({"own": text}) for text in texts]
+    crossings = [entries["own"]["pipeline"] for entries, _ in found]
+    addresses = [json.loads(crossing["plan"])["batch"][1]["kernel"]["address"] for crossing in crossings]
+    assert len(set(addresses)) == len(texts)
+    first, second, *others = (crossing["digest"] for crossing in crossings)
+    assert first == second
+    assert len({first, *others}) == 3
 
 
 def test_a_table_of_the_configuration_is_a_pipeline_too():

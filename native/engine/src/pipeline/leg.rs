@@ -11,7 +11,7 @@ use super::lane::PipelineLane;
 use super::layout::Layout;
 use super::lengths::Lengths;
 use super::plan::Plan;
-use crate::LoadedModel;
+use crate::{LoadedModel, Start};
 
 /// Calls of kernels may fill at least this much.
 const KERNEL_BYTES_MIN: u64 = 256 << 20;
@@ -47,6 +47,14 @@ impl Leg {
     pub fn batch_rows_max(&self) -> u32 {
         let rows = self.models.iter().map(|model| model.description().batch_rows_max).min();
         if self.contract.is_batched() { rows.unwrap_or(u32::MAX) } else { 1 }
+    }
+
+    /// What its batching starts from, as `name`; `beside` is the model that it is kept with where it runs none itself.
+    /// `digest` tells other steps under this name apart.
+    #[must_use]
+    pub fn start(&self, name: &str, digest: &str, beside: &LoadedModel) -> Start {
+        let model = self.models.first();
+        model.map_or(beside, AsRef::as_ref).start().with_steps(name, digest, model.is_some())
     }
 
     /// A lane of its own; the same as [`Model::executor`] otherwise.

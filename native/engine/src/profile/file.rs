@@ -9,11 +9,11 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use servekit_core::ClassSurface;
+use servekit_core::{ClassSurface, Surface};
 use sha2::{Digest, Sha256};
 
-use super::Profile;
 use super::key::hexadecimal;
+use super::{Key, Profile};
 
 /// Raised when what is inside changes its meaning; files of other versions are not read.
 pub(super) const SCHEMA: u32 = 1;
@@ -26,7 +26,7 @@ const ENDING: &str = ".json";
 
 /// Where one model's profile is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProfileFile {
+pub(crate) struct ProfileFile {
     /// May not be there yet.
     folder: PathBuf,
     /// See [`Key`](super::Key).
@@ -59,11 +59,20 @@ struct Payload {
     samples: u64,
     peak_bytes: u64,
     surfaces: Vec<ClassSurface>,
+    /// How long runs of the model alone took then, where these are of runs with steps around it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    alone: Option<Surface>,
 }
 
 impl ProfileFile {
     pub(crate) fn new(folder: &Path, key: String, model: &str, peak_bytes: u64) -> Self {
         Self { folder: folder.to_owned(), key, model: model.to_owned(), peak_bytes }
+    }
+
+    /// Where the same is kept of the model with steps around it, or of such steps without it.
+    pub(crate) fn of_steps(&self, name: &str, digest: &str) -> Self {
+        let key = Key::default().with("file", &self.key).with("name", name).with("steps", digest);
+        Self { folder: self.folder.clone(), key: key.text(), model: name.to_owned(), peak_bytes: self.peak_bytes }
     }
 
     fn path(&self) -> PathBuf {
@@ -82,12 +91,11 @@ impl ProfileFile {
         Ok(Some(profile))
     }
 
-    /// Replaces what is kept by these surfaces, the model's own first. Takes as long as the disk does.
+    /// Replaces what is kept. Takes as long as the disk does.
     ///
     /// # Errors
     /// What the system says; the file is as it was before then.
-    pub fn write(&self, surfaces: &[ClassSurface]) -> io::Result<()> {
-        let Some(profile) = Profile::of(surfaces.iter().cloned()) else { return Ok(()) };
+    pub(crate) fn write(&self, profile: Profile) -> io::Result<()> {
         let text = self.print(profile)?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         // Another process may keep the profile of the same model.
@@ -106,8 +114,8 @@ impl ProfileFile {
     /// As many of the surfaces as a file may hold.
     fn print(&self, profile: Profile) -> io::Result<String> {
         let written_at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let mut surfaces = profile.surfaces;
-        for ClassSurface { surface, .. } in &mut surfaces {
+        let Profile { mut surfaces, mut alone } = profile;
+        for surface in surfaces.iter_mut().map(|known| &mut known.surface).chain(&mut alone) {
             // Missing ones are 1.
             let known = surface.corrections.iter().rposition(|&found| found != 1.0).map_or(0, |last| last + 1);
             surface.corrections.truncate(known);
@@ -119,6 +127,7 @@ impl ProfileFile {
             samples: surfaces[0].surface.samples,
             peak_bytes: self.peak_bytes,
             surfaces,
+            alone,
         };
         loop {
             let text = seal(&serde_json::to_string(&payload)?)?;
@@ -156,7 +165,7 @@ pub(super) fn parse(bytes: &[u8], key: &str) -> Result<Profile, String> {
     if payload.key != key {
         return Err("was kept for another model or another machine".to_owned());
     }
-    Profile::of(payload.surfaces).ok_or_else(|| "holds nothing".to_owned())
+    Profile::of(payload.surfaces, payload.alone.as_ref()).ok_or_else(|| "holds nothing".to_owned())
 }
 
 /// A plain file, neither a link nor longer than a profile may be.

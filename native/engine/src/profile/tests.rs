@@ -37,6 +37,10 @@ fn only_name(folder: &PathBuf) -> PathBuf {
     paths.remove(0)
 }
 
+fn write(file: &ProfileFile, surfaces: &[ClassSurface]) -> std::io::Result<()> {
+    file.write(Profile::of(surfaces.iter().cloned(), None).expect("some"))
+}
+
 fn kept(file: &ProfileFile) -> Vec<ClassSurface> {
     file.read().expect("readable").expect("kept").surfaces
 }
@@ -51,11 +55,11 @@ fn what_is_kept_is_what_is_read() {
     let (folder, file) = file("round-trip");
     assert_eq!(file.read(), Ok(None));
     let surfaces = [known("", surface(1e4 / 3.0, 70.1)), known("[?, 4]", surface(5e4, 0.0))];
-    file.write(&surfaces).expect("written");
+    write(&file, &surfaces).expect("written");
     let found = kept(&file);
     assert_eq!(found[0], surfaces[0]);
     assert_eq!((found[1].shape.as_str(), found[1].surface.row_ns), ("[?, 4]", NS_MIN));
-    file.write(&surfaces[1..]).expect("written again");
+    write(&file, &surfaces[1..]).expect("written again");
     assert_eq!(kept(&file).len(), 1);
     let mode = fs::metadata(only_name(&folder)).expect("a file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -64,7 +68,7 @@ fn what_is_kept_is_what_is_read() {
 #[test]
 fn a_damaged_or_alien_file_says_why_it_is_ignored() {
     let (folder, file) = file("damaged");
-    file.write(&[known("", surface(1.0, 1.0))]).expect("written");
+    write(&file, &[known("", surface(1.0, 1.0))]).expect("written");
     let path = only_name(&folder);
     let whole = fs::read(&path).expect("its bytes");
     let text = String::from_utf8(whole.clone()).expect("a text");
@@ -88,7 +92,7 @@ fn a_file_holds_what_fits_into_it() {
     let (folder, file) = file("large");
     let long = Surface { corrections: vec![0.123_456_79; CORRECTIONS_MAX + 1], ..surface(1.0, 1.0) };
     let surfaces: Vec<_> = (0..100).map(|number| known(&format!("[?, {number}]"), long.clone())).collect();
-    file.write(&surfaces).expect("written");
+    write(&file, &surfaces).expect("written");
     assert!(fs::metadata(only_name(&folder)).expect("a file").len() <= 1 << 20);
     let found = kept(&file);
     assert!(found.len() > 8 && found[0].shape == "[?, 0]", "{}", found.len());
@@ -97,7 +101,7 @@ fn a_file_holds_what_fits_into_it() {
 #[test]
 fn links_pipes_and_folders_are_not_read() {
     let (folder, file) = file("odd");
-    file.write(&[known("", surface(1.0, 1.0))]).expect("written");
+    write(&file, &[known("", surface(1.0, 1.0))]).expect("written");
     let path = only_name(&folder);
     let elsewhere = folder.join("elsewhere");
     fs::rename(&path, &elsewhere).expect("moved");
@@ -106,7 +110,7 @@ fn links_pipes_and_folders_are_not_read() {
     fs::remove_file(&path).expect("removed");
     fs::create_dir(&path).expect("a folder");
     assert!(file.read().expect_err("ignored").contains("no plain file"));
-    assert!(file.write(&[known("", surface(1.0, 1.0))]).is_err());
+    assert!(write(&file, &[known("", surface(1.0, 1.0))]).is_err());
     let names = fs::read_dir(&folder).expect("a folder").count();
     assert_eq!(names, 2, "nothing half-written is left");
 }
@@ -116,7 +120,7 @@ fn a_folder_that_cannot_be_made_is_an_error_and_no_more() {
     let (folder, _) = file("blocked");
     fs::write(&folder, "in the way").expect("a file");
     let file = ProfileFile::new(&folder, "key".to_owned(), "model", 0);
-    assert!(file.write(&[known("", surface(1.0, 1.0))]).is_err());
+    assert!(write(&file, &[known("", surface(1.0, 1.0))]).is_err());
     assert!(file.read().is_err());
     fs::remove_file(&folder).expect("removed");
 }
@@ -131,7 +135,7 @@ fn the_oldest_go_when_there_are_too_many() {
         old.set_modified(long_ago + Duration::from_secs(number)).expect("a time");
     }
     fs::write(folder.join("notes.json"), "").expect("a file of somebody else");
-    file.write(&[known("", surface(1.0, 1.0))]).expect("written");
+    write(&file, &[known("", surface(1.0, 1.0))]).expect("written");
     assert_eq!(fs::read_dir(&folder).expect("a folder").count(), 513);
     assert!(folder.join("notes.json").exists() && !folder.join(format!("{:064x}.json", 0)).exists());
     assert_eq!(kept(&file).len(), 1);
@@ -139,7 +143,7 @@ fn the_oldest_go_when_there_are_too_many() {
 
 #[test]
 fn a_profile_holds_while_runs_take_about_as_long() {
-    let profile = Profile::of([known("", surface(1_000.0, 100.0))]).expect("one");
+    let profile = Profile::of([known("", surface(1_000.0, 100.0))], None).expect("one");
     let medians = |factor: f64| {
         [1, 16, 64].map(|rows: u32| {
             let latency = Latency::of(&profile.surfaces[0].surface, 64);
@@ -166,7 +170,7 @@ fn a_profile_holds_while_runs_take_about_as_long() {
 fn a_class_is_compared_with_its_own_surface() {
     let of_length = |length, base_ns| ClassSurface { length, ..known("[?, n]", surface(base_ns, 1.0)) };
     let surfaces = [known("", surface(1.0, 1.0)), of_length(Some(64), 64.0), of_length(Some(16), 16.0)];
-    let profile = Profile::of(surfaces).expect("some");
+    let profile = Profile::of(surfaces, None).expect("some");
     let base_ns = |shape, length| profile.surface(shape, length).base_ns;
     assert_eq!(base_ns("[?, n]", Some(16)), 16.0);
     assert_eq!(base_ns("[?, n]", Some(17)), 64.0);
@@ -200,6 +204,62 @@ fn a_processor_is_known_by_its_kind_and_not_by_its_clock() {
     assert_eq!(first_processor(""), "");
 }
 
+/// What a model starts from whose runs take so long now.
+fn model_start(file: &ProfileFile, base_ns: f64) -> Start {
+    let surfaces = vec![known("[?, 4]", surface(base_ns, base_ns / 10.0))];
+    Start::of_model(surfaces, ProfileUse::None, Some(file.clone()))
+}
+
+#[test]
+fn what_was_learned_of_runs_with_steps_holds_while_the_model_takes_about_as_long() {
+    let (folder, file) = file("steps");
+    let first = model_start(&file, 1e6).with_steps("shop", "digest", true);
+    assert_eq!((first.profile(), first.surfaces().len()), (&ProfileUse::None, 1));
+    // Until something is learned, as long as the model.
+    assert_eq!((first.surfaces()[0].shape.as_str(), first.surfaces()[0].surface.base_ns), ("", 1e6));
+    first.keep(&[known("", surface(5e6, 5e5)), known("[?, 9]", surface(7e6, 5e5))]).expect("kept");
+    assert_eq!(fs::read_dir(&folder).expect("a folder").count(), 1, "what is kept of the model is left alone");
+    let slower = model_start(&file, 1.2e6).with_steps("shop", "digest", true);
+    assert_eq!(
+        slower.profile().to_string(),
+        "used: 300 runs were kept, and runs of the model alone take 1.20 times as long now"
+    );
+    let times: Vec<f64> = slower.surfaces().iter().map(|known| (known.surface.base_ns / 1e3).round()).collect();
+    assert_eq!(times, [6e3, 8.4e3]);
+    let elsewhere = model_start(&file, 9e6).with_steps("shop", "digest", true);
+    assert!(elsewhere.profile().to_string().starts_with("discarded: runs take 9.00 times"));
+    assert_eq!(elsewhere.surfaces()[0].surface.base_ns, 9e6);
+    for (name, digest) in [("shop", "another"), ("shop/classifier", "digest")] {
+        let other = model_start(&file, 1e6).with_steps(name, digest, true);
+        assert_eq!(*other.profile(), ProfileUse::None, "{name} {digest}");
+    }
+}
+
+#[test]
+fn steps_without_a_model_are_kept_beside_one_and_compared_by_nothing() {
+    let (_, file) = file("steps-alone");
+    let first = model_start(&file, 1e6).with_steps("shop", "digest", false);
+    assert!(first.surfaces().is_empty());
+    first.keep(&[known("", surface(5e6, 5e5))]).expect("kept");
+    let second = model_start(&file, 9e6).with_steps("shop", "digest", false);
+    assert_eq!(second.profile().to_string(), "used: 300 runs were kept");
+    assert_eq!(second.surfaces()[0].surface.base_ns, 5e6);
+    let with_model = model_start(&file, 1e6).with_steps("shop", "digest", true);
+    assert!(with_model.profile().to_string().starts_with("discarded: no run was made"), "{}", with_model.profile());
+}
+
+#[test]
+fn steps_around_a_model_that_never_ran_or_is_not_kept_start_from_nothing() {
+    let (_, file) = file("steps-unknown");
+    let known_before = model_start(&file, 1e6).with_steps("shop", "digest", true);
+    known_before.keep(&[known("", surface(5e6, 5e5))]).expect("kept");
+    let never_run = Start::of_model(Vec::new(), ProfileUse::None, Some(file)).with_steps("shop", "digest", true);
+    assert!(never_run.profile().to_string().starts_with("discarded: no run was made"));
+    let off = Start::of_model(vec![known("", surface(1.0, 1.0))], ProfileUse::Off, None).with_steps("shop", "", true);
+    assert_eq!((off.profile(), off.surfaces().len(), off.is_kept()), (&ProfileUse::Off, 1, false));
+    off.keep(&[known("", surface(1.0, 1.0))]).expect("nothing is done");
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_a_profile_within_bounds_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
@@ -223,7 +283,7 @@ proptest! {
         times in proptest::collection::vec(any::<u64>(), 0..4),
     ) {
         let surface = Surface { base_ns, row_ns, spread, corrections, samples };
-        let profile = Profile::of([known(&"é".repeat(SHAPE_BYTES_MAX), surface)]).expect("one");
+        let profile = Profile::of([known(&"é".repeat(SHAPE_BYTES_MAX), surface)], None).expect("one");
         prop_assert!(is_within(&profile.surfaces[0].surface));
         prop_assert!(profile.surfaces[0].shape.len() <= SHAPE_BYTES_MAX);
         let medians: Vec<_> = times.into_iter().zip(1..).map(|(ns, rows)| (rows, Duration::from_nanos(ns))).collect();

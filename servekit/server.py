@@ -1,14 +1,15 @@
 """The life of a server: everything is parsed before anything is bound, and ending is as orderly as starting.
 
-    block signals → bind → load → listen → ready … signal → drain → end
+    block signals → bind → plan pipelines → load → listen → ready … signal → drain → end
 
-One thread waits for signals, one for readiness, one for the drain; each only puts what happened into one queue, and
-the main thread alone decides.
+One thread waits for signals, one plans pipelines, one waits for readiness, one for the drain; each only puts what
+happened into one queue, and the main thread alone decides.
 """
 
 import json
 import signal
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -52,6 +53,13 @@ class NativeServer(snapshot.Source, Protocol):
 
 
 @dataclass(frozen=True)
+class Planned:
+    """Pipelines are compiled, or could not be."""
+
+    started: "Future[Started]"
+
+
+@dataclass(frozen=True)
 class Ready:
     """Every start-up model is ready or failed."""
 
@@ -78,7 +86,7 @@ class Broken:
     reason: str
 
 
-Event = Ready | Signalled | Drained | Broken
+Event = Planned | Ready | Signalled | Drained | Broken
 
 
 def serve(plan: Plan) -> ExitCode:
@@ -97,23 +105,42 @@ def serve(plan: Plan) -> ExitCode:
     for warning in plan.warnings:
         logger.warning("configuration", reason=warning)
     listener = Listener.bind(plan.management)
-    pipelines = _with_pipelines(plan) if plan.pipelines else None
+    events: SimpleQueue[Event] = SimpleQueue()
+    _watch(lambda: _wait_for_signals(events), events, "signals")
+    pipelines = None
+    if plan.pipelines:
+        _watch(lambda: _plan_pipelines(plan, events), events, "planning")
+        event = events.get()
+        if not isinstance(event, Planned):
+            return _stopped_while_loading(event, logger)
+        pipelines = event.started.result()
+        _KEPT.append(pipelines.plans)
     with native_errors():
         native = _native.Server.start(pipelines.native_json if pipelines else plan.native_json)
-    events: SimpleQueue[Event] = SimpleQueue()
     if pipelines and plan.is_watching:
         _watch(_edits(native, plan, pipelines, logger), events, "edits")
-    _watch(lambda: _wait_for_signals(events), events, "signals")
     return Life(native, plan, logger, listener, events).run()
 
 
-def _with_pipelines(plan: Plan) -> "Started":
+def _plan_pipelines(plan: Plan, events: SimpleQueue[Event]) -> None:
     """Plans and compiles pipelines. Where there are none, the libraries that this takes are never loaded."""
-    from servekit.pipelines.starting import started
+    outcome: Future[Started] = Future()
+    try:
+        from servekit.pipelines.starting import started
 
-    result = started(plan.native_json, plan.pipelines, allow_code=plan.allow_code)
-    _KEPT.append(result.plans)
-    return result
+        outcome.set_result(started(plan.native_json, plan.pipelines, allow_code=plan.allow_code))
+    except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+        outcome.set_exception(error)
+    events.put(Planned(outcome))
+
+
+def _stopped_while_loading(event: Event, logger: Logger) -> ExitCode:
+    """The ports do not listen yet, so nobody is owed an answer."""
+    if isinstance(event, Signalled):
+        logger.info("stopped_while_loading", signal=_name(event.number))
+        return ExitCode.DRAINED
+    logger.error("failed", reason=event.reason if isinstance(event, Broken) else repr(event))
+    return ExitCode.FAILED
 
 
 def _edits(native: "_native.Server", plan: Plan, served: "Started", logger: Logger) -> Callable[[], None]:
@@ -158,10 +185,9 @@ class Life:
                 return ExitCode.FAILED
             event = self._events.get()
         elif isinstance(event, Signalled):
-            # The ports do not listen yet, so nobody is owed an answer.
-            self._logger.info("stopped_while_loading", signal=_name(event.number))
+            code = _stopped_while_loading(event, self._logger)
             self._native.stop()
-            return ExitCode.DRAINED
+            return code
         if isinstance(event, Broken):
             return self._give_up(event.reason)
         return self._drain(event.number if isinstance(event, Signalled) else signal.SIGTERM)

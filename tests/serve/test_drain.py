@@ -1,6 +1,7 @@
 """The end: whoever was let in gets an answer, whoever comes later is told to go, and the exit code says how it went."""
 
 import json
+import os
 import signal
 import threading
 from collections import Counter
@@ -14,7 +15,7 @@ import pytest
 import tritonclient.utils
 from hyperframe.frame import DataFrame, PingFrame
 
-from tests.serve import models
+from tests.serve import models, pipelines
 from tests.serve.alive import waited
 from tests.serve.limit_cases import Group, body, message, placed, row, served, spin_message, tensor
 from tests.serve.process import serving
@@ -288,6 +289,31 @@ def test_a_signal_while_models_load_ends_the_start(tmp_path, number):
         server.signal(number)
         assert server.event("stopped_while_loading")["signal"] == signal.Signals(number).name
         assert server.ended(10) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_pipelines_are_compiled_ends_the_start(tmp_path, number):
+    folder = pipelines.finite(tmp_path)
+    endless = tmp_path / "endless"
+    os.mkfifo(endless)
+    code = folder / "kernels.py"
+    code.write_text(f"open({str(endless)!r}).read()\n" + code.read_text())
+
+    def reads():
+        """The other end, once the server waits for what is written there."""
+        try:
+            return os.open(endless, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            raise AssertionError from error
+
+    with serving(folder, arguments=["--allow-code"], wait=False) as server:
+        end = waited(reads)
+        try:
+            server.signal(number)
+            assert server.event("stopped_while_loading")["signal"] == signal.Signals(number).name
+            assert server.ended(10) == 0
+        finally:
+            os.close(end)
 
 
 def blocks(pid, number):

@@ -178,11 +178,14 @@ def objects(root):
     return stream.getvalue(), row
 
 
-@pytest.mark.parametrize("protocol", ["binary", "triton-grpc"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_objects_are_found(server, objects, protocol):
     picture, row = objects
     assert row["count"][0] > 3
-    found = infer_once(protocol, server, Asked("boxes", {"image": column([picture])}))
+    if protocol == "json":
+        found = json_answer(server, "boxes", image=("BYTES", [base64.b64encode(picture).decode()]))
+    else:
+        found = infer_once(protocol, server, Asked("boxes", {"image": column([picture])}))
     same(found, [row], rtol=1e-3, atol=1e-3)
 
 

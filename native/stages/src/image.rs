@@ -4,6 +4,7 @@ mod arrangement;
 mod jpeg;
 mod orientation;
 mod png;
+mod source;
 mod webp;
 
 use serde_json::Value;

@@ -2,11 +2,11 @@
 
 use memchr::{memchr, memmem};
 use servekit_core::Refusal;
-use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
+use super::source::Source;
 use super::{Header, Mode, Orientation, check_size, damaged};
 
 /// Passes over a progressive picture. Each may cost a few bytes to send and all pixels to run; writers make about ten.
@@ -15,7 +15,7 @@ const SCANS_MAX: usize = 64;
 const SIDE_MAX: usize = u16::MAX as usize;
 
 pub(super) struct JpegImage<'a> {
-    decoder: JpegDecoder<ZCursor<&'a [u8]>>,
+    decoder: JpegDecoder<Source<'a>>,
 }
 
 impl<'a> JpegImage<'a> {
@@ -27,7 +27,7 @@ impl<'a> JpegImage<'a> {
             .set_max_height(SIDE_MAX)
             .jpeg_set_max_scans(SCANS_MAX)
             .jpeg_set_out_colorspace(ColorSpace::RGB);
-        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+        let mut decoder = JpegDecoder::new_with_options(Source::new(bytes), options);
         decoder.decode_headers().map_err(|error| damaged("JPEG", &error))?;
         let info = decoder.info().unwrap_or_default();
         check_size(info.width.into(), info.height.into(), pixels_max)?;

@@ -34,15 +34,21 @@ impl AlignedBuffer {
     }
 
     /// Makes room for `bytes`; true if the buffer has moved.
+    #[inline]
     pub(crate) fn room(&mut self, bytes: usize) -> bool {
         let is_far_too_large = self.capacity > KEPT_BYTES && bytes < self.capacity / 8;
         self.small_uses = if is_far_too_large { self.small_uses + 1 } else { 0 };
         if bytes <= self.capacity && self.small_uses < SMALL_USES_MAX {
             return false;
         }
+        self.renew(bytes);
+        true
+    }
+
+    #[cold]
+    fn renew(&mut self, bytes: usize) {
         let capacity = bytes.max(ALIGNMENT).checked_next_power_of_two().unwrap_or(bytes);
         *self = Self::with_capacity(capacity);
-        true
     }
 
     /// The first `bytes` bytes; there must be room for them.

@@ -121,25 +121,40 @@ pub(super) struct Axes(pub(super) Box<[Axis]>);
 impl Axes {
     /// Whether a tensor of this shape is meant; names that stood for nothing stand for its sizes from now on. An axis
     /// that is arithmetic on names without a size may have any.
+    #[inline]
     pub(super) fn fit(&self, shape: &[i64], sizes: &mut Sizes) -> bool {
         if shape.len() != self.0.len() {
             return false;
         }
         // Names first: arithmetic may stand before the axis that gives its name a size.
-        let named = self.0.iter().zip(shape).all(|(axis, &found)| match axis {
-            Axis::Fixed(size) => *size == found,
-            Axis::Symbol(place, _) => sizes.agree(*place, found),
-            Axis::Computed(_) => true,
-        });
-        named
-            && self.0.iter().zip(shape).all(|(axis, &found)| match axis {
-                Axis::Computed(arithmetic) => match arithmetic.value(sizes) {
-                    Ok(size) => size.max(0) == found,
-                    Err(Unsized::Unknown) => true,
-                    Err(Unsized::Wrong(_)) => false,
-                },
-                Axis::Fixed(_) | Axis::Symbol(..) => true,
-            })
+        let mut is_computed = false;
+        for (axis, &found) in self.0.iter().zip(shape) {
+            let fits = match axis {
+                Axis::Fixed(size) => *size == found,
+                Axis::Symbol(place, _) => sizes.agree(*place, found),
+                Axis::Computed(_) => {
+                    is_computed = true;
+                    true
+                }
+            };
+            if !fits {
+                return false;
+            }
+        }
+        !is_computed || self.fit_computed(shape, sizes)
+    }
+
+    /// Few tensors have such axes: the others need not pay for it in each call.
+    #[inline(never)]
+    fn fit_computed(&self, shape: &[i64], sizes: &Sizes) -> bool {
+        self.0.iter().zip(shape).all(|(axis, &found)| match axis {
+            Axis::Computed(arithmetic) => match arithmetic.value(sizes) {
+                Ok(size) => size.max(0) == found,
+                Err(Unsized::Unknown) => true,
+                Err(Unsized::Wrong(_)) => false,
+            },
+            Axis::Fixed(_) | Axis::Symbol(..) => true,
+        })
     }
 
     /// Adds the sizes of these axes to a shape.

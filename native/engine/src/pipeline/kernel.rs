@@ -1,8 +1,9 @@
 //! Calls of compiled kernels: one C function each, of version 1 of the kernels' ABI.
 
-use servekit_core::{Datatype, Shape, Tensor, element_count};
+use servekit_core::{Datatype, Shape, element_count};
 
 use super::axis::{Axes, Sizes};
+use super::memory::Held;
 use crate::aligned::AlignedBuffer;
 use crate::capi::ElementType;
 
@@ -45,6 +46,11 @@ impl View {
             stride = stride.wrapping_mul(size);
         }
         view
+    }
+
+    /// Whether a tensor of this shape looks the same.
+    fn has(&self, shape: &[i64]) -> bool {
+        self.rank == shape.len() as i64 && self.dims.iter().zip(shape).all(|(own, size)| own == size)
     }
 }
 
@@ -104,6 +110,8 @@ pub(super) struct Need {
     pub(super) rows: i64,
     pub(super) outputs: Vec<Output>,
     pub(super) scratch_bytes: u64,
+    /// Of outputs and scratch together.
+    pub(super) bytes: u64,
 }
 
 /// An output of one call.
@@ -113,13 +121,6 @@ pub(super) struct Output {
     pub(super) bytes: u64,
 }
 
-impl Need {
-    /// Of outputs and scratch together.
-    pub(super) fn bytes(&self) -> u64 {
-        self.outputs.iter().fold(self.scratch_bytes, |total, output| total.saturating_add(output.bytes))
-    }
-}
-
 impl Kernel {
     /// Finds the sizes of everything, from those of the inputs.
     ///
@@ -127,17 +128,17 @@ impl Kernel {
     /// Which input does not fit, or which axis has no size.
     pub(super) fn measure<'a>(
         &self,
-        inputs: impl Iterator<Item = &'a Tensor>,
+        inputs: impl Iterator<Item = &'a Held>,
         sizes: &mut Sizes,
         need: &mut Need,
     ) -> Result<(), String> {
         sizes.reset(self.names);
-        for (port, tensor) in self.inputs.iter().zip(inputs) {
-            if tensor.datatype != port.datatype || !port.axes.fit(&tensor.shape, sizes) {
-                let (name, found) = (&port.name, servekit_core::list(&tensor.shape));
+        for (port, held) in self.inputs.iter().zip(inputs) {
+            if held.datatype != port.datatype || !port.axes.fit(&held.shape, sizes) {
+                let (name, found) = (&port.name, servekit_core::list(&held.shape));
                 return Err(format!(
                     "input '{name}' is {} {found}, {} {} is allowed with the sizes of the inputs before it",
-                    tensor.datatype, port.datatype, port.axes
+                    held.datatype, port.datatype, port.axes
                 ));
             }
         }
@@ -153,6 +154,8 @@ impl Kernel {
             let bytes = port.measure("scratch", &mut Shape::new(), sizes)?;
             need.scratch_bytes = need.scratch_bytes.saturating_add(bytes.next_multiple_of(SCRATCH_ALIGNMENT));
         }
+        let bytes = need.outputs.iter().map(|output| output.bytes);
+        need.bytes = bytes.fold(need.scratch_bytes, u64::saturating_add);
         Ok(())
     }
 }
@@ -160,10 +163,9 @@ impl Kernel {
 /// One call of a plan, and what its last inputs have made of it: most batches are like the one before.
 #[derive(Default)]
 pub(super) struct Site {
-    /// Of the last inputs, one after the other; empty where nothing is known of them.
-    sizes: Vec<i64>,
     need: Need,
-    /// Of inputs and then of outputs. Where they point to means something only while the kernel is called.
+    /// Of the last inputs and then of the outputs; empty where nothing is known of them. Where they point to means
+    /// something only while the kernel is called.
     views: Vec<View>,
 }
 
@@ -176,42 +178,44 @@ impl Site {
     ///
     /// # Errors
     /// See [`Kernel::measure`].
+    #[inline]
     pub(super) fn measure<'a>(
         &mut self,
         kernel: &Kernel,
-        inputs: impl Iterator<Item = &'a Tensor> + Clone,
+        inputs: impl Iterator<Item = &'a Held> + Clone,
         sizes: &mut Sizes,
     ) -> Result<&Need, String> {
-        let mut known = self.sizes.as_slice();
-        let is_known = inputs.clone().all(|tensor| match known.split_at_checked(tensor.shape.len()) {
-            Some((own, rest)) => {
-                known = rest;
-                own == tensor.shape.as_slice()
-            }
-            None => false,
-        });
-        if !is_known || self.views.is_empty() {
-            self.views.clear();
-            kernel.measure(inputs.clone(), sizes, &mut self.need)?;
-            self.sizes.clear();
-            for (port, tensor) in kernel.inputs.iter().zip(inputs) {
-                self.sizes.extend_from_slice(&tensor.shape);
-                self.views.push(View::of(port, &tensor.shape));
-            }
-            let outputs = kernel.outputs.iter().zip(&self.need.outputs);
-            self.views.extend(outputs.map(|(port, output)| View::of(port, &output.shape)));
+        let mut is_known = !self.views.is_empty();
+        for (view, held) in self.views.iter_mut().zip(inputs.clone()) {
+            is_known &= view.has(&held.shape);
+            view.data = held.start();
+        }
+        if !is_known {
+            self.learn(kernel, inputs, sizes)?;
         }
         Ok(&self.need)
     }
 
-    /// Where inputs and outputs lie, in order.
-    pub(super) fn point(&mut self, starts: impl Iterator<Item = *mut u8>) {
-        self.views.iter_mut().zip(starts).for_each(|(view, start)| view.data = start);
+    /// Measures a call whose inputs are not like the last.
+    fn learn<'a>(
+        &mut self,
+        kernel: &Kernel,
+        inputs: impl Iterator<Item = &'a Held> + Clone,
+        sizes: &mut Sizes,
+    ) -> Result<(), String> {
+        self.views.clear();
+        kernel.measure(inputs.clone(), sizes, &mut self.need)?;
+        for (port, held) in kernel.inputs.iter().zip(inputs) {
+            self.views.push(View { data: held.start(), ..View::of(port, &held.shape) });
+        }
+        let outputs = kernel.outputs.iter().zip(&self.need.outputs);
+        self.views.extend(outputs.map(|(port, output)| View::of(port, &output.shape)));
+        Ok(())
     }
 
-    /// What the last call that was measured needs.
-    pub(super) fn need(&self) -> &Need {
-        &self.need
+    /// The outputs of the call that was measured, and what the kernel will see of them.
+    pub(super) fn outputs(&mut self, kernel: &Kernel) -> impl Iterator<Item = (&Output, &mut View)> {
+        self.need.outputs.iter().zip(&mut self.views[kernel.inputs.len()..])
     }
 }
 
@@ -219,12 +223,14 @@ impl Site {
 pub(super) struct Frame {
     /// Of the last call: 0 for a good row, or the number of a message.
     faults: Vec<i64>,
+    /// One of them is not 0.
+    has_faults: bool,
     scratch: AlignedBuffer,
 }
 
 impl Frame {
     pub(super) fn new() -> Self {
-        Self { faults: Vec::new(), scratch: AlignedBuffer::new() }
+        Self { faults: Vec::new(), has_faults: false, scratch: AlignedBuffer::new() }
     }
 
     /// Calls the kernel of a site; false where it failed as a whole.
@@ -236,8 +242,10 @@ impl Frame {
     pub(super) unsafe fn call(&mut self, kernel: &Kernel, site: &Site) -> bool {
         let need = &site.need;
         let rows = usize::try_from(need.rows).unwrap_or(0);
-        self.faults.clear();
-        self.faults.resize(rows, 0);
+        if self.has_faults || self.faults.len() != rows {
+            self.faults.clear();
+            self.faults.resize(rows, 0);
+        }
         let scratch_bytes = usize::try_from(need.scratch_bytes).unwrap_or(usize::MAX);
         if scratch_bytes > 0 {
             self.scratch.room(scratch_bytes);
@@ -254,7 +262,13 @@ impl Frame {
         // SAFETY: the caller vouches for function, views and their memory. There is one fault a row, and scratch memory
         // of as many bytes as are told; both belong to this frame alone.
         let status = unsafe { (kernel.function)(&raw mut call) };
+        self.has_faults = self.faults.iter().any(|fault| *fault != 0);
         status == DONE
+    }
+
+    /// Whether the last call refused rows.
+    pub(super) fn has_faults(&self) -> bool {
+        self.has_faults
     }
 
     /// Rows of the last call.

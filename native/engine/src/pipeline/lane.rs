@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use servekit_core::{Executor, Inputs, Item, Outputs, RowFault, RunFailure, RunOutputs, Tensor, element_count, list};
+use servekit_core::{
+    Executor, Inputs, Item, Outputs, RowFault, RunFailure, RunOutputs, Shape, Tensor, element_count, list,
+};
 
 use super::axis::Sizes;
 use super::kernel::{Frame, Kernel, Site};
-use super::layout::{BatchCall, Layout, Work};
-use super::memory::{Memory, Room};
+use super::layout::{BatchCall, Layout, Named, Value, Work};
+use super::memory::{Data, Held, Memory};
 use crate::gather::{Portion, gather_rows, inconsistent};
 use crate::lane::{Lane as ModelLane, Part};
 
@@ -31,14 +33,12 @@ pub struct PipelineLane {
     frame: Frame,
     /// By call; those of models are not used.
     sites: Vec<Site>,
-    /// Where outputs of the call in hand go.
-    rooms: Vec<Room>,
     /// Of the values of this batch.
     sizes: Sizes,
     /// Of the kernel in hand.
     kernel_sizes: Sizes,
-    /// By number, from when it is made until nobody reads it any more. Empty between batches.
-    values: Vec<Option<Tensor>>,
+    /// By number. None is there between batches.
+    values: Vec<Held>,
     refused: Vec<RowFault>,
 }
 
@@ -52,7 +52,8 @@ struct Rows {
 
 impl PipelineLane {
     pub(super) fn new(layout: Arc<Layout>, models: Vec<ModelLane>, kernel_bytes_max: u64, counts_rows: bool) -> Self {
-        let values = layout.values.iter().map(|_| None).collect();
+        let held = |value: &Value| Held { datatype: value.datatype, shape: Shape::new(), data: None };
+        let values = layout.values.iter().map(held).collect();
         Self {
             counts_rows,
             models,
@@ -60,7 +61,6 @@ impl PipelineLane {
             memory: Memory::new(layout.slots),
             frame: Frame::new(),
             sites: layout.calls.iter().map(|_| Site::default()).collect(),
-            rooms: Vec::new(),
             sizes: Sizes::default(),
             kernel_sizes: Sizes::default(),
             values,
@@ -86,8 +86,7 @@ impl PipelineLane {
     }
 
     fn release_all(&mut self) {
-        self.values.iter_mut().for_each(|value| *value = None);
-        self.rooms.clear();
+        self.values.iter_mut().for_each(|held| self.memory.release(held));
         self.refused.clear();
     }
 
@@ -111,7 +110,7 @@ impl PipelineLane {
         for (place, call) in layout.calls.iter().enumerate() {
             self.call(place, call, rows)?;
             for &number in &call.released {
-                self.values[number] = None;
+                self.memory.release(&mut self.values[number]);
             }
             let ended_at = Instant::now();
             steps.push(ended_at - begun_at);
@@ -168,10 +167,10 @@ impl PipelineLane {
         let data = match (portions, bytes) {
             _ if !is_even => return Err(inconsistent()),
             (_, Some(None)) => return Err(inconsistent()),
-            ([_], None) => first.data.clone(),
-            (portions, None) => gathered_bytes(portions, index),
+            ([_], None) => Data::Shared(first.data.clone()),
+            (portions, None) => Data::Shared(gathered_bytes(portions, index)),
             ([_], Some(Some(bytes))) if first.data.len() != bytes => return Err(inconsistent()),
-            ([_], Some(_)) if is_aligned(&first.data, value.alignment) => first.data.clone(),
+            ([_], Some(_)) if is_aligned(&first.data, value.alignment) => Data::Shared(first.data.clone()),
             (portions, Some(Some(bytes))) => {
                 let mut room = self.memory.room(value.slot, bytes);
                 let total = usize::try_from(rows.count).unwrap_or(0);
@@ -179,30 +178,29 @@ impl PipelineLane {
                     [_] => room.bytes_mut().copy_from_slice(&first.data),
                     _ => gather_rows(portions, index, bytes.checked_div(total).unwrap_or(0), room.bytes_mut())?,
                 }
-                self.memory.written(room)
+                Data::Own(room)
             }
         };
-        self.settle("inputs", number, Tensor { datatype: value.datatype, shape, data }, rows)
+        self.settle("inputs", number, Held::new(value.datatype, shape, data), rows)
     }
 
-    /// A value is there: it has the rows of the batch, and the shape that the plan says.
-    fn settle(&mut self, step: &str, number: usize, tensor: Tensor, rows: Rows) -> Result<(), RunFailure> {
-        let value = &self.layout.values[number];
-        let is_counted = !rows.are_counted || tensor.shape.first() == Some(&rows.count);
-        let fits = tensor.shape.get(1..).is_some_and(|shape| value.axes.fit(shape, &mut self.sizes));
-        if !is_counted || !fits || tensor.datatype != value.datatype {
-            return Err(RunFailure::Rejected(format!(
-                "{step}: '{}' is {} {}, {} {} a row is expected for {} rows, and names stand for one size each",
-                value.name,
-                tensor.datatype,
-                list(&tensor.shape),
-                value.datatype,
-                value.axes,
-                rows.count
-            )));
-        }
-        self.values[number] = Some(tensor);
-        Ok(())
+    /// A value is there; see [`Self::check`].
+    fn settle(&mut self, step: &str, number: usize, held: Held, rows: Rows) -> Result<(), RunFailure> {
+        self.values[number] = held;
+        self.check(step, number, rows)
+    }
+
+    /// Makes sure that a value has the rows of the batch, and the shape that the plan says.
+    #[inline]
+    fn check(&mut self, step: &str, number: usize, rows: Rows) -> Result<(), RunFailure> {
+        let (value, held) = (&self.layout.values[number], &self.values[number]);
+        let fits = match held.shape.split_first() {
+            Some((count, shape)) => {
+                (!rows.are_counted || *count == rows.count) && value.axes.fit(shape, &mut self.sizes)
+            }
+            None => false,
+        };
+        if fits && held.datatype == value.datatype { Ok(()) } else { Err(unexpected(step, (value, held), rows)) }
     }
 
     /// Makes the call of this place.
@@ -213,14 +211,19 @@ impl PipelineLane {
                     self.align(number)?;
                 }
                 self.call_kernel(place, (&call.step, kernel), (inputs, outputs))?;
-                self.note_faults(&call.step, kernel, rows);
-                self.take_outputs(place, (&call.step, kernel), outputs, rows)
+                if self.frame.has_faults() {
+                    self.note_faults((&call.step, kernel), outputs, rows);
+                }
+                for &number in outputs.iter().rev() {
+                    self.check(&call.step, number, rows)?;
+                }
+                Ok(())
             }
             Work::Model { model, inputs, outputs } => self.run_model(&call.step, *model, (inputs, outputs), rows),
         }
     }
 
-    /// Calls a kernel on the values of these numbers, inputs and outputs; leaves the outputs where they were written.
+    /// Calls a kernel on the values of these numbers, inputs and outputs.
     fn call_kernel(
         &mut self,
         place: usize,
@@ -228,23 +231,24 @@ impl PipelineLane {
         (inputs, outputs): (&[usize], &[usize]),
     ) -> Result<(), RunFailure> {
         let rejected = |why: &str| RunFailure::Rejected(format!("{step}: {why}"));
-        let Self { layout, sites, values, kernel_sizes, memory, rooms, frame, kernel_bytes_max, .. } = self;
-        let (site, values) = (&mut sites[place], values.as_slice());
-        let taken = inputs.iter().filter_map(|&number| values[number].as_ref());
-        let need = site.measure(kernel, taken.clone(), kernel_sizes).map_err(|why| rejected(&why))?;
-        let needed = need.bytes();
-        if needed > *kernel_bytes_max {
-            return Err(RunFailure::Memory { asked: Some(needed), allowed: *kernel_bytes_max });
+        let Self { layout, sites, values, kernel_sizes, memory, frame, kernel_bytes_max, .. } = self;
+        let site = &mut sites[place];
+        let taken = inputs.iter().map(|&number| &values[number]);
+        let need = site.measure(kernel, taken, kernel_sizes).map_err(|why| rejected(&why))?;
+        if need.bytes > *kernel_bytes_max {
+            return Err(RunFailure::Memory { asked: Some(need.bytes), allowed: *kernel_bytes_max });
         }
-        rooms.clear();
-        // Within what a kernel may fill, so within the address space.
-        let made = need.outputs.iter().zip(outputs);
-        rooms.extend(made.map(|(output, &number)| memory.room(layout.values[number].slot, output.bytes as usize)));
-        let given = rooms.iter_mut().map(|room| room.bytes_mut().as_mut_ptr());
-        site.point(taken.map(|tensor| start(&tensor.data).cast_mut()).chain(given));
+        for (&number, (output, view)) in outputs.iter().zip(site.outputs(kernel)) {
+            let (value, held) = (&layout.values[number], &mut values[number]);
+            // Within what a kernel may fill, so within the address space.
+            let room = memory.room(value.slot, output.bytes as usize);
+            view.data = room.start().as_ptr();
+            (held.datatype, held.data) = (value.datatype, Some(Data::Own(room)));
+            held.shape = Shape::from_slice(&output.shape);
+        }
         // SAFETY: the plan describes this kernel, whose declaration the site was measured from. Inputs are values of
         // this batch, which `values` keeps and nobody writes; outputs are rooms, which share their memory with nobody
-        // and stay where they are until they are handed over.
+        // and stay in `values` until the call has returned.
         let is_done = unsafe { frame.call(kernel, site) };
         if is_done {
             return Ok(());
@@ -252,29 +256,13 @@ impl PipelineLane {
         Err(rejected("the kernel failed as a whole; it raised an exception, or rows do not fit it"))
     }
 
-    /// Makes values of what a kernel has written.
-    fn take_outputs(
-        &mut self,
-        place: usize,
-        (step, kernel): (&str, &Kernel),
-        outputs: &[usize],
-        rows: Rows,
-    ) -> Result<(), RunFailure> {
-        for (output, (&number, port)) in outputs.iter().zip(&kernel.outputs).enumerate().rev() {
-            let Some(room) = self.rooms.pop() else { return Err(inconsistent()) };
-            let shape = self.sites[place].need().outputs[output].shape.clone();
-            let data = self.memory.written(room);
-            self.settle(step, number, Tensor { datatype: port.datatype, shape, data }, rows)?;
-        }
-        Ok(())
-    }
-
     /// Remembers which rows a kernel has refused. Their outputs become zeros: what comes after must not stumble over
     /// what the last batch left there, because that would harm the neighbours.
-    fn note_faults(&mut self, step: &str, kernel: &Kernel, rows: Rows) {
+    fn note_faults(&mut self, (step, kernel): (&str, &Kernel), outputs: &[usize], rows: Rows) {
         let total = self.frame.rows();
         for (row, fault) in self.frame.faults() {
-            for room in &mut self.rooms {
+            for &number in outputs {
+                let Some(Data::Own(room)) = &mut self.values[number].data else { continue };
                 let bytes = room.bytes_mut();
                 let row_bytes = bytes.len() / total;
                 bytes[row * row_bytes..(row + 1) * row_bytes].fill(0);
@@ -298,11 +286,13 @@ impl PipelineLane {
     /// Makes sure that a kernel finds a value where it may begin.
     fn align(&mut self, number: usize) -> Result<(), RunFailure> {
         let value = &self.layout.values[number];
-        let tensor = self.values[number].as_mut().ok_or_else(inconsistent)?;
-        if !is_aligned(&tensor.data, value.alignment) {
-            let mut room = self.memory.room(value.slot, tensor.data.len());
-            room.bytes_mut().copy_from_slice(&tensor.data);
-            tensor.data = self.memory.written(room);
+        let data = self.values[number].data.as_mut().ok_or_else(inconsistent)?;
+        if let Data::Shared(bytes) = data
+            && !is_aligned(bytes, value.alignment)
+        {
+            let mut room = self.memory.room(value.slot, bytes.len());
+            room.bytes_mut().copy_from_slice(bytes);
+            *data = Data::Own(room);
         }
         Ok(())
     }
@@ -315,14 +305,15 @@ impl PipelineLane {
         (inputs, outputs): (&[Option<usize>], &[Option<usize>]),
         rows: Rows,
     ) -> Result<(), RunFailure> {
-        let given: Inputs = inputs.iter().map(|number| self.values[(*number)?].clone()).collect();
+        let Self { values, memory, .. } = self;
+        let given: Inputs = inputs.iter().map(|number| memory.shared(&mut values[(*number)?])).collect();
         let lane = self.models.get_mut(model).ok_or_else(inconsistent)?;
         let count = u32::try_from(rows.count).unwrap_or(0);
         let part = Part { inputs: &given, rows: count as usize, is_whole: true };
         let found = lane.run_parts(&[part], count).map_err(|failure| self.explained(step, failure, rows))?;
         for (tensor, number) in found.outputs.into_iter().zip(outputs) {
             if let Some(number) = *number {
-                self.settle(step, number, tensor, rows)?;
+                self.settle(step, number, tensor.into(), rows)?;
             }
         }
         Ok(())
@@ -342,15 +333,18 @@ impl PipelineLane {
         }
     }
 
-    fn outputs(&self) -> Result<Outputs, RunFailure> {
-        let output = |number: usize| {
-            let mut tensor = self.values[number].clone().ok_or_else(inconsistent)?;
-            if tensor.data.len() <= COPIED_BYTES_MAX {
-                tensor.data = Bytes::copy_from_slice(&tensor.data);
+    fn outputs(&mut self) -> Result<Outputs, RunFailure> {
+        let Self { layout, values, memory, .. } = self;
+        let output = |named: &Named| {
+            let held = &mut values[named.value];
+            let data = held.data.as_deref().ok_or_else(inconsistent)?;
+            if data.len() > COPIED_BYTES_MAX {
+                return memory.shared(held).ok_or_else(inconsistent);
             }
-            Ok(tensor)
+            let data = Bytes::copy_from_slice(data);
+            Ok(Tensor { datatype: held.datatype, shape: Shape::from_slice(&held.shape), data })
         };
-        self.layout.outputs.iter().map(|named| output(named.value)).collect()
+        layout.outputs.iter().map(output).collect()
     }
 }
 
@@ -366,6 +360,20 @@ impl std::fmt::Debug for PipelineLane {
     }
 }
 
+/// What is wrong with a value that is not as the plan says.
+#[cold]
+fn unexpected(step: &str, (value, held): (&Value, &Held), rows: Rows) -> RunFailure {
+    RunFailure::Rejected(format!(
+        "{step}: '{}' is {} {}, {} {} a row is expected for {} rows, and names stand for one size each",
+        value.name,
+        held.datatype,
+        list(&held.shape),
+        value.datatype,
+        value.axes,
+        rows.count
+    ))
+}
+
 /// The elements of all portions, one behind the other; each has its own length in front.
 fn gathered_bytes<P: Portion>(portions: &[P], index: usize) -> Bytes {
     let tensors = || portions.iter().filter_map(|portion| portion.inputs().get(index)?.as_ref());
@@ -376,11 +384,4 @@ fn gathered_bytes<P: Portion>(portions: &[P], index: usize) -> Bytes {
 
 fn is_aligned(data: &[u8], alignment: usize) -> bool {
     data.is_empty() || (data.as_ptr() as usize).is_multiple_of(alignment)
-}
-
-/// Where bytes begin; for none, a place that any kernel may be told.
-fn start(data: &[u8]) -> *const u8 {
-    #[repr(align(64))]
-    struct Line;
-    if data.is_empty() { std::ptr::NonNull::<Line>::dangling().as_ptr().cast() } else { data.as_ptr() }
 }

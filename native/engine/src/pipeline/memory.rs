@@ -4,6 +4,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use servekit_core::{Datatype, Shape, Tensor};
 
 use crate::aligned::AlignedBuffer;
 
@@ -35,21 +36,77 @@ impl AsRef<[u8]> for Slice {
 pub(super) struct Room {
     /// Shared with nobody: of the slot it was taken out.
     buffer: Arc<Shared>,
-    /// Where it begins.
-    start: NonNull<u8>,
     bytes: usize,
     slot: usize,
 }
 
-// SAFETY: a room has its buffer to itself, and nothing about it belongs to a thread.
-unsafe impl Send for Room {}
-
 impl Room {
+    /// Where it begins. Whoever writes there does so while nobody reads it.
+    pub(super) fn start(&self) -> NonNull<u8> {
+        self.buffer.0.start()
+    }
+
+    /// All of it, as it was written.
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: as in `bytes_mut`; and what it is written by is `bytes_mut` or a call that is over.
+        unsafe { std::slice::from_raw_parts(self.start().as_ptr(), self.bytes) }
+    }
+
     /// All of it; holds what the last batch left.
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: the buffer has room for so many bytes from here on, initialised at least with zeros. Whoever made this
         // room had the only reference to it, which is in here.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
+        unsafe { std::slice::from_raw_parts_mut(self.start().as_ptr(), self.bytes) }
+    }
+}
+
+/// Where the elements of a value are.
+pub(super) enum Data {
+    /// Others may read them too, for as long as they like.
+    Shared(Bytes),
+    /// Nobody else knows them: kernels read what kernels have written without sharing it.
+    Own(Room),
+}
+
+impl std::ops::Deref for Data {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Shared(bytes) => bytes,
+            Self::Own(room) => room.bytes(),
+        }
+    }
+}
+
+/// A value of the batch in hand.
+pub(super) struct Held {
+    pub(super) datatype: Datatype,
+    pub(super) shape: Shape,
+    /// From when it is made until nobody reads it any more; the rest means nothing without.
+    pub(super) data: Option<Data>,
+}
+
+impl Held {
+    pub(super) fn new(datatype: Datatype, shape: Shape, data: Data) -> Self {
+        Self { datatype, shape, data: Some(data) }
+    }
+
+    /// Where its elements begin, for a kernel that only reads them; for none, a place that any kernel may be told.
+    pub(super) fn start(&self) -> *mut u8 {
+        #[repr(align(64))]
+        struct Line;
+        match &self.data {
+            Some(Data::Own(room)) => room.start().as_ptr(),
+            Some(Data::Shared(bytes)) if !bytes.is_empty() => bytes.as_ptr().cast_mut(),
+            _ => NonNull::<Line>::dangling().as_ptr().cast(),
+        }
+    }
+}
+
+impl From<Tensor> for Held {
+    fn from(Tensor { datatype, shape, data }: Tensor) -> Self {
+        Self::new(datatype, shape, Data::Shared(data))
     }
 }
 
@@ -65,35 +122,57 @@ impl Memory {
     }
 
     /// So many bytes at a multiple of 64: those of the slot, unless somebody still reads them.
+    #[inline]
     pub(super) fn room(&mut self, slot: usize, bytes: usize) -> Room {
         if let Some(kept) = self.slots.get_mut(slot) {
             for place in 0..kept.len() {
-                if let Some(start) = Self::start(&mut kept[place], bytes) {
-                    return Room { buffer: kept.swap_remove(place), start, bytes, slot };
+                if let Some(Shared(free)) = Arc::get_mut(&mut kept[place]) {
+                    free.room(bytes);
+                    return Room { buffer: kept.swap_remove(place), bytes, slot };
                 }
             }
         }
-        let mut buffer = Arc::new(Shared(AlignedBuffer::new()));
-        let start = Self::start(&mut buffer, bytes).expect("a new buffer has one owner");
-        Room { buffer, start, bytes, slot }
+        Self::further(slot, bytes)
     }
 
-    /// Where a buffer begins that nobody else has, once it has room for so many bytes.
-    fn start(buffer: &mut Arc<Shared>, bytes: usize) -> Option<NonNull<u8>> {
-        let Shared(free) = Arc::get_mut(buffer)?;
+    #[cold]
+    fn further(slot: usize, bytes: usize) -> Room {
+        let mut free = AlignedBuffer::new();
         free.room(bytes);
-        Some(free.start())
+        Room { buffer: Arc::new(Shared(free)), bytes, slot }
     }
 
     /// What was written, to be read. The slot uses its memory again once nobody reads it any more.
     pub(super) fn written(&mut self, room: Room) -> Bytes {
-        let Room { buffer, bytes, slot, .. } = room;
+        let Room { buffer, bytes, slot } = room;
+        self.keep(slot, Arc::clone(&buffer));
+        if bytes == 0 { Bytes::new() } else { Bytes::from_owner(Slice { buffer, bytes }) }
+    }
+
+    /// A value as others know it, who may read it from now on.
+    pub(super) fn shared(&mut self, held: &mut Held) -> Option<Tensor> {
+        let data = match held.data.take()? {
+            Data::Shared(bytes) => bytes,
+            Data::Own(room) => self.written(room),
+        };
+        held.data = Some(Data::Shared(data.clone()));
+        Some(Tensor { datatype: held.datatype, shape: Shape::from_slice(&held.shape), data })
+    }
+
+    /// Ends a value that nobody in the lane reads any more.
+    #[inline]
+    pub(super) fn release(&mut self, held: &mut Held) {
+        if let Some(Data::Own(Room { buffer, slot, .. })) = held.data.take() {
+            self.keep(slot, buffer);
+        }
+    }
+
+    fn keep(&mut self, slot: usize, buffer: Arc<Shared>) {
         if let Some(kept) = self.slots.get_mut(slot)
             && kept.len() < KEPT_MAX
         {
-            kept.push(Arc::clone(&buffer));
+            kept.push(buffer);
         }
-        if bytes == 0 { Bytes::new() } else { Bytes::from_owner(Slice { buffer, bytes }) }
     }
 }
 
@@ -130,6 +209,39 @@ mod tests {
         let again: Vec<Bytes> = (0..2).map(|byte| written(&mut memory, byte, 50)).collect();
         assert!(again.iter().any(|bytes| bytes.as_ptr() == place));
         assert_eq!(place as usize % 64, 0);
+    }
+
+    fn own(room: Room) -> Held {
+        Held::new(Datatype::Uint8, Shape::from_slice(&[room.bytes as i64]), Data::Own(room))
+    }
+
+    #[test]
+    fn what_a_lane_had_for_itself_is_used_again() {
+        let mut memory = Memory::new(1);
+        let mut held = own(memory.room(0, 100));
+        let start = held.start();
+        assert_ne!(own(memory.room(0, 100)).start(), start, "it is still held");
+        memory.release(&mut held);
+        assert!(held.data.is_none());
+        assert_eq!(own(memory.room(0, 50)).start(), start);
+    }
+
+    #[test]
+    fn what_a_lane_has_shared_is_not_written_over() {
+        let mut memory = Memory::new(1);
+        let mut room = memory.room(0, 100);
+        room.bytes_mut().fill(7);
+        let mut held = own(room);
+        let start = held.start();
+        let told = [memory.shared(&mut held), memory.shared(&mut held)].map(|tensor| tensor.expect("a value"));
+        assert!(told.iter().all(|tensor| tensor.data.as_ptr() == start && *tensor.data == [7; 100]), "{told:?}");
+        assert_eq!((held.start(), told[0].shape.as_slice()), (start, [100].as_slice()));
+        memory.release(&mut held);
+        assert_eq!(memory.shared(&mut held), None);
+        assert_ne!(written(&mut memory, 8, 100).as_ptr(), start, "others still read it");
+        drop(told);
+        let again: Vec<Bytes> = (0..2).map(|byte| written(&mut memory, byte, 100)).collect();
+        assert!(again.iter().any(|bytes| bytes.as_ptr() == start));
     }
 
     #[test]

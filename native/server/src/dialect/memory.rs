@@ -9,8 +9,7 @@ use smallvec::SmallVec;
 
 use super::elements::check_bytes;
 use super::rest::Form;
-use super::{Asked, Decoded, Terms};
-use crate::json::Fault;
+use super::{Asked, Decoded, Terms, Undecodable};
 
 /// Nothing is remembered of requests that say more than this around their tensors.
 pub(super) const TEXT_BYTES_MAX: usize = 4 << 10;
@@ -42,6 +41,11 @@ impl Memory {
     pub(crate) fn message_terms(&self, message: &[u8]) -> Option<Terms> {
         self.message.as_ref().filter(|outline| outline.fits(message)).map(|outline| outline.meaning.terms)
     }
+
+    /// The outline of a message whose terms it has just told, so that it need not be compared again.
+    pub(crate) fn told(&self) -> Option<&Outline> {
+        self.message.as_deref()
+    }
 }
 
 /// Where an input's tensor lies in a body.
@@ -54,7 +58,7 @@ pub(super) struct Region {
 
 /// A request that was right, without its tensors, which lie in its body as they are.
 #[derive(Debug)]
-pub(super) struct Outline {
+pub(crate) struct Outline {
     body_bytes: usize,
     /// Everything around the tensors.
     text: Vec<u8>,
@@ -140,11 +144,13 @@ impl Outline {
     }
 
     /// What a body means that fits. Only its tensors can be wrong.
-    pub(super) fn decode(&self, body: &Bytes, contract: &Contract, limits: &Limits) -> Result<Decoded, Fault> {
+    pub(crate) fn decode(&self, body: &Bytes, contract: &Contract, limits: &Limits) -> Result<Decoded, Undecodable> {
+        debug_assert!(self.fits(body));
         let mut inputs: Inputs = contract.inputs.iter().map(|_| None).collect();
         for (region, datatype, shape) in &self.tensors {
             let data = body.slice(region.start..region.end);
-            check_bytes(contract, region.input, shape, &data, limits)?;
+            check_bytes(contract, region.input, shape, &data, limits)
+                .map_err(|fault| Undecodable::new(*fault, None))?;
             inputs[region.input] = Some(Tensor { datatype: *datatype, shape: Shape::from_slice(shape), data });
         }
         Ok(self.meaning.with(inputs))

@@ -16,7 +16,7 @@ use super::link::Link;
 use super::transport::Transport;
 use crate::dialect::grpc::{self, Cover};
 use crate::dialect::rest::{self, JsonLength};
-use crate::dialect::{Decoded, Memory, Terms, with_id};
+use crate::dialect::{Decoded, Memory, Terms, Undecodable, with_id};
 use crate::encoding;
 use crate::intent::{Intent, JSON_LENGTH};
 use crate::listing::{Listing, Phase, Placement, Served, Version};
@@ -250,8 +250,12 @@ impl Desk {
         intent: &Intent,
         body: &Bytes,
     ) -> Result<(), Refusal> {
-        let (version, decoded) = self.decode(slot, intent, body)?;
-        let Decoded { inputs, rows, overrides, terms, asked } = decoded;
+        let meant = self.meant(slot, intent, body)?;
+        let Decoded { inputs, rows, overrides, terms, asked } = match self.decode(intent, body, &meant) {
+            Ok(decoded) => decoded,
+            Err(Undecodable { refusal }) => return Err(refusal),
+        };
+        let version = meant.version;
         let Some(request) = self.requests.get(slot) else { return Ok(()) };
         let Urgency { priority, time: Patience { deadline, .. } } =
             self.urgency(terms.within(intent.terms), &version, request.began_at);
@@ -291,31 +295,23 @@ impl Desk {
         }
     }
 
-    /// Finds the model of an inference, and reads its body by the model's contract.
-    #[inline]
-    fn decode(&mut self, slot: u32, intent: &Intent, body: &Bytes) -> Result<(Arc<Version>, Decoded), Refusal> {
-        let (version, decoded) = match &intent.route {
+    /// Finds the model of an inference. Where a message names it, the model counts it from here on, and may refuse it.
+    fn meant(&mut self, slot: u32, intent: &Intent, body: &Bytes) -> Result<Meant, Refusal> {
+        match &intent.route {
             Route::Model { name, version, .. } => {
                 let version = match &intent.version {
                     Some(version) if intent.generation == self.listing.generation => version,
                     _ => self.listing.find(name, version)?,
                 };
-                let length = match intent.has_json_length {
-                    true => JsonLength::from_values(intent.head.fields_named(JSON_LENGTH)),
-                    false => JsonLength::Absent,
-                };
-                let contract = version.served.model.contract();
-                let mut unknown = Memory::default();
-                let memory = memory(&mut self.lanes, version, &self.listing).unwrap_or(&mut unknown);
-                (Arc::clone(version), rest::decode(body, length, contract, &self.shared.limits, memory))
+                Ok(Meant { version: Arc::clone(version), is_told: false })
             }
             Route::Rpc(_) => {
-                let mut unknown = Memory::default();
                 let lanes = &mut self.lanes;
                 let known = self
                     .recent
                     .last(&self.listing)
                     .and_then(|version| Some((version, memory(lanes, version, &self.listing)?.message_terms(body)?)));
+                let is_told = known.is_some();
                 let (version, terms) = match known {
                     Some((version, terms)) => (Arc::clone(version), terms),
                     None => {
@@ -330,13 +326,30 @@ impl Desk {
                     scope.enter(&version.counters[self.index]);
                 }
                 self.foresee(&version, terms.within(intent.terms), began_at, body.len() as u64)?;
-                let memory = memory(&mut self.lanes, &version, &self.listing).unwrap_or(&mut unknown);
-                let decoded = grpc::decode(body, version.served.model.contract(), &self.shared.limits, memory);
-                (version, decoded)
+                Ok(Meant { version, is_told })
             }
-            _ => return Err(Refusal::abandoned()),
-        };
-        Ok((version, decoded.map_err(|undecodable| undecodable.refusal)?))
+            _ => Err(Refusal::abandoned()),
+        }
+    }
+
+    /// Reads the body of an inference by its model's contract.
+    #[inline]
+    fn decode(&mut self, intent: &Intent, body: &Bytes, meant: &Meant) -> Result<Decoded, Undecodable> {
+        let Meant { version, is_told } = meant;
+        let mut unknown = Memory::default();
+        let memory = memory(&mut self.lanes, version, &self.listing).unwrap_or(&mut unknown);
+        let (contract, limits) = (version.served.model.contract(), &self.shared.limits);
+        match (memory.told().filter(|_| *is_told), &intent.route) {
+            (Some(outline), _) => outline.decode(body, contract, limits),
+            (None, Route::Rpc(_)) => grpc::decode(body, contract, limits, memory),
+            _ => {
+                let length = match intent.has_json_length {
+                    true => JsonLength::from_values(intent.head.fields_named(JSON_LENGTH)),
+                    false => JsonLength::Absent,
+                };
+                rest::decode(body, length, contract, limits, memory)
+            }
+        }
     }
 
     /// Reserves a place in the queue and the model's part of memory.
@@ -353,6 +366,13 @@ impl Desk {
         self.lease.release_request();
         Err(refusals::model_memory_full(&version.served.name, input_bytes, free))
     }
+}
+
+/// Who is to answer an inference.
+struct Meant {
+    version: Arc<Version>,
+    /// Its message is the last one again but for its tensors.
+    is_told: bool,
 }
 
 /// What is remembered of a model's requests.

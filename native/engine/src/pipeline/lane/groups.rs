@@ -12,7 +12,7 @@ use crate::gather::{Portion, inconsistent};
 use crate::lane::Part;
 use crate::pipeline::layout::{Layout, Work};
 use crate::pipeline::lengths::Lengths;
-use crate::pipeline::memory::Room;
+use crate::pipeline::memory::{Data, Held, Room};
 
 /// A row of the batch, with its length and where it is found.
 #[derive(Clone, Copy, Debug)]
@@ -159,7 +159,7 @@ impl PipelineLane {
         let rows = Rows { count: group.len() as i64, are_counted: true };
         self.sizes.agree(layout.rows, rows.count);
         for &number in &lengths.cut {
-            let tensor = if let Some(whole) = wholes.iter().find(|whole| whole.number == number) {
+            let held = if let Some(whole) = wholes.iter().find(|whole| whole.number == number) {
                 let rows = group.iter().map(|row| Some((&whole.tensor, row.place)));
                 self.cut(number, whole.axis, rows, group)?
             } else {
@@ -171,7 +171,7 @@ impl PipelineLane {
                     .map(|row| Some((portions.get(row.portion)?.inputs().get(place)?.as_ref()?, row.own_place)));
                 self.cut(number, axis, rows, group)?
             };
-            self.settle("inputs", number, tensor, rows)?;
+            self.settle("inputs", number, held, rows)?;
         }
         Ok(())
     }
@@ -183,7 +183,7 @@ impl PipelineLane {
         axis: Option<usize>,
         rows: impl Iterator<Item = Option<(&'a Tensor, usize)>>,
         group: &[Row],
-    ) -> Result<Tensor, RunFailure> {
+    ) -> Result<Held, RunFailure> {
         let (layout, length) = (&self.layout, group.first().map_or(0, |row| row.length));
         let value = &layout.values[number];
         let element_bytes = value.datatype.element_bytes().ok_or_else(inconsistent)?;
@@ -198,7 +198,7 @@ impl PipelineLane {
             && slice.count == 1
         {
             let data = first.data.slice(slice.row(place)?.start..).slice(..slice.own);
-            return Ok(Tensor { datatype: value.datatype, shape, data });
+            return Ok(Held::new(value.datatype, shape, Data::Shared(data)));
         }
         let bytes = element_count(&shape).and_then(|count| usize::try_from(count).ok()?.checked_mul(element_bytes));
         let mut room = self.memory.room(value.slot, bytes.ok_or_else(inconsistent)?);
@@ -216,15 +216,15 @@ impl PipelineLane {
         if !rest.is_empty() {
             return Err(inconsistent());
         }
-        let data = self.memory.written(room);
-        Ok(Tensor { datatype: value.datatype, shape, data })
+        Ok(Held::new(value.datatype, shape, Data::Own(room)))
     }
 
     /// Puts the group's rows of a result where they belong in the batch.
     fn place(&mut self, target: &mut Target, group: &[Row], total: usize) -> Result<(), RunFailure> {
         let value = &self.layout.values[target.number];
-        let tensor = self.values[target.number].as_ref().ok_or_else(inconsistent)?;
-        let (Some(shape), row_bytes) = (tensor.shape.get(1..), tensor.data.len() / group.len().max(1)) else {
+        let held = &self.values[target.number];
+        let data = held.data.as_deref().ok_or_else(inconsistent)?;
+        let (Some(shape), row_bytes) = (held.shape.get(1..), data.len() / group.len().max(1)) else {
             return Err(inconsistent());
         };
         if target.room.is_none() {
@@ -236,7 +236,7 @@ impl PipelineLane {
             return Err(RunFailure::Rejected(text));
         };
         let bytes = room.bytes_mut();
-        for (row, data) in group.iter().zip(tensor.data.chunks_exact(row_bytes.max(1))) {
+        for (row, data) in group.iter().zip(data.chunks_exact(row_bytes.max(1))) {
             let place = bytes.get_mut(row.place * row_bytes..(row.place + 1) * row_bytes);
             place.ok_or_else(inconsistent)?.copy_from_slice(data);
         }
@@ -262,14 +262,14 @@ impl PipelineLane {
         }
         for Whole { number, tensor, .. } in wholes {
             if is_output(number) {
-                self.settle("outputs", number, tensor, rows)?;
+                self.settle("outputs", number, tensor.into(), rows)?;
             }
         }
         for Target { number, shape, room } in targets {
-            let data = self.memory.written(room.ok_or_else(inconsistent)?);
+            let data = Data::Own(room.ok_or_else(inconsistent)?);
             let shape = std::iter::once(rows.count).chain(shape).collect();
             let datatype = layout.values[number].datatype;
-            self.settle("outputs", number, Tensor { datatype, shape, data }, rows)?;
+            self.settle("outputs", number, Held::new(datatype, shape, data), rows)?;
         }
         Ok(())
     }

@@ -72,7 +72,7 @@ pub(crate) fn decode(
     memory: &mut Memory,
 ) -> Result<Decoded, Undecodable> {
     if let Some(outline) = memory.message.as_ref().filter(|outline| outline.fits(message)) {
-        return outline.decode(message, contract, limits).map_err(|fault| Undecodable::new(*fault, None));
+        return outline.decode(message, contract, limits);
     }
     let mut request = Request {
         message,

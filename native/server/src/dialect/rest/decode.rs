@@ -37,7 +37,7 @@ pub(crate) fn decode(
         Parts::Split(length) => {
             let known = memory.binary.as_ref().filter(|outline| outline.first_at() == Some(length));
             if let Some(outline) = known.filter(|outline| outline.fits(body)) {
-                return outline.decode(body, contract, limits).map_err(|fault| Undecodable::new(*fault, None));
+                return outline.decode(body, contract, limits);
             }
             (&body[..length], Some(length))
         }

@@ -44,7 +44,7 @@ pub use control::Terminator;
 pub use cores::{CorePlan, Shares, core_plan};
 pub use environment::{Environment, EnvironmentError, LogHook, LogLevel};
 pub use lane::{Lane, Part};
-pub use memory::give_back_freed_memory;
+pub use memory::{Allocator, give_back_freed_memory};
 pub use model::{
     Description, DeviceChoice, Execution, LoadedModel, ModelSpec, Placement, ProofSummary, Sample, Settings, Verdict,
 };

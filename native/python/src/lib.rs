@@ -11,8 +11,8 @@ mod runtime;
 mod server;
 mod watch;
 
-use mimalloc::MiMalloc;
 use pyo3::prelude::*;
+use servekit_engine::Allocator;
 use servekit_server::core::Reason;
 
 use crate::config::Config;
@@ -20,7 +20,7 @@ use crate::detach::leave_python;
 use crate::errors::{Error, into_python};
 
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 /// One row of the catalogue: variant, HTTP status, gRPC code, label, retry.
 type Row = (&'static str, Option<u16>, Option<u8>, &'static str, bool);

@@ -68,12 +68,11 @@ impl Loaded {
     /// Every name under which it is served, with the queues behind it.
     #[must_use]
     pub fn queues(&self, model: &config::Model) -> Vec<(String, Vec<Queue>)> {
-        let mut names = model.names().map(|name| {
-            let start = self.model.start().clone();
-            (name.clone(), vec![Queue { name: name.into(), start }])
-        });
-        let own = names.next().map(|(name, _)| (name, self.queues.to_vec()));
-        own.into_iter().chain(names).collect()
+        let queues = |(place, name): (usize, String)| match place {
+            0 => (name, self.queues.to_vec()),
+            _ => (name.clone(), vec![Queue { name: name.into(), start: self.model.start().clone() }]),
+        };
+        model.names().enumerate().map(queues).collect()
     }
 }
 
@@ -191,7 +190,8 @@ impl Loader {
     /// Puts a loaded model into the forms that are served, that under its own name first.
     #[must_use]
     pub fn serve(&self, model: &config::Model, loaded: &Loaded) -> Vec<Served> {
-        let file = || self.form(model, &loaded.model, Arc::clone(&loaded.model) as Arc<dyn Model>);
+        let file = &loaded.model;
+        let file = || self.form(model, file, file.start(), Arc::clone(file) as Arc<dyn Model>);
         let Some(pipeline) = &loaded.pipeline else { return vec![file()] };
         let is_raw_asked = model.names().count() > 1;
         let raw = is_raw_asked.then(|| Served { name: model.raw_name().into(), required: false, ..file() });
@@ -204,9 +204,9 @@ impl Loader {
         let whole = Some(times.iter().sum::<Duration>()).filter(|time| !time.is_zero());
         let mut forms = pipeline.legs().iter().enumerate().map(|(place, leg)| {
             let reached = if place == 0 { Arc::clone(pipeline) as Arc<dyn Model> } else { Arc::clone(leg) as _ };
-            let mut form = self.form(model, leg.models().first().unwrap_or(&loaded.model), reached);
+            let file = leg.models().first().unwrap_or(&loaded.model);
+            let mut form = self.form(model, file, &loaded.queues[place].start, reached);
             self.aim(model, whole, &mut form);
-            start_from(&loaded.queues[place].start, &mut form);
             if leg.models().is_empty() {
                 (form.policy.cores, form.policy.lanes) = (1, self.plan.runners);
             }
@@ -217,11 +217,12 @@ impl Loader {
             form.policy.lanes = lanes.fold(form.policy.lanes, u32::min);
             form
         });
-        let Some(mut piped) = forms.next() else { return self.form(model, &loaded.model, Arc::clone(pipeline) as _) };
+        let Some(mut piped) = forms.next() else {
+            return self.form(model, &loaded.model, loaded.model.start(), Arc::clone(pipeline) as _);
+        };
         let legs = loaded.queues[1..].iter().zip(forms);
         piped.legs = legs.map(|(queue, form)| Served { name: queue.name.clone(), ..form }).collect();
-        piped.description = fields(loaded.model.description());
-        start_from(&loaded.queues[0].start, &mut piped);
+        piped.description = described(loaded.model.description(), &loaded.queues[0].start);
         if model.execution != config::Placement::Inline {
             piped.placement = Placement::Pool;
             decide(&mut piped.description, "execution", "pool: what a pipeline does was not tried on a shard");
@@ -237,8 +238,8 @@ impl Loader {
         form.policy.target = form.targets[usize::from(self.batching.priority_default.clamp(1, levels)) - 1];
     }
 
-    /// One form: what clients reach, with what is known of the file behind it.
-    fn form(&self, model: &config::Model, loaded: &LoadedModel, reached: Arc<dyn Model>) -> Served {
+    /// One form: what clients reach, with what is known of the file behind it, and what its batching starts from.
+    fn form(&self, model: &config::Model, loaded: &LoadedModel, start: &Start, reached: Arc<dyn Model>) -> Served {
         let description = loaded.description();
         let mut policy = Policy::of(reached.run_contract(), &self.limits);
         policy.rows_max = description.batch_rows_max;
@@ -249,6 +250,12 @@ impl Loader {
         }
         policy.mode = model.mode.unwrap_or(self.batching.mode);
         policy.cores = self.plan.runners_busy(description.intra_op);
+        let surfaces = start.surfaces();
+        policy.surface = surfaces.first().map(|known| known.surface.clone());
+        if surfaces.len() > 1 {
+            // A model of one class goes by its own surface.
+            policy.class_surfaces = surfaces.iter().filter(|known| !known.shape.is_empty()).cloned().collect();
+        }
         policy.egress = Duration::from_micros(self.batching.egress_reserve_us);
         let mut form = Served {
             name: model.name.as_str().into(),
@@ -267,11 +274,10 @@ impl Loader {
             required: model.required,
             platform: PLATFORM.into(),
             properties: properties(reached.contract()),
-            description: fields(description),
+            description: described(description, start),
             legs: Vec::new(),
             model: reached,
         };
-        start_from(loaded.start(), &mut form);
         self.aim(model, description.one_row_us.map(Duration::from_micros), &mut form);
         form
     }
@@ -286,17 +292,6 @@ impl Loader {
         let automatic = predicted_ms.unwrap_or(RANGE_MS.1).clamp(RANGE_MS.0, RANGE_MS.1);
         Duration::from_millis(self.limits.run_ms_max.unwrap_or(automatic))
     }
-}
-
-/// Sets what batching of a form starts from, and says so.
-fn start_from(start: &Start, form: &mut Served) {
-    let surfaces = start.surfaces();
-    form.policy.surface = surfaces.first().map(|known| known.surface.clone());
-    // A model of one class goes by its own surface.
-    let classes = surfaces.iter().filter(|known| surfaces.len() > 1 && !known.shape.is_empty());
-    form.policy.class_surfaces = classes.cloned().collect();
-    form.description.insert("surfaces".to_owned(), json!(start.shown()));
-    form.description.insert("profile".to_owned(), json!(start.profile()));
 }
 
 /// Tells the operator of what was kept and cannot be read.
@@ -347,13 +342,15 @@ fn inline_run_us_max(execution: &config::Execution, plan: &CorePlan) -> u64 {
     execution.inline_run_us_max.saturating_mul(factor)
 }
 
-/// What a description shows in a snapshot.
-#[must_use]
-pub fn fields(description: &Description) -> serde_json::Map<String, serde_json::Value> {
-    match serde_json::to_value(description) {
+/// What a description shows in a snapshot, with what batching starts from.
+fn described(description: &Description, start: &Start) -> serde_json::Map<String, serde_json::Value> {
+    let mut fields = match serde_json::to_value(description) {
         Ok(serde_json::Value::Object(fields)) => fields,
         _ => serde_json::Map::new(),
-    }
+    };
+    fields.insert("surfaces".to_owned(), json!(start.shown()));
+    fields.insert("profile".to_owned(), json!(start.profile()));
+    fields
 }
 
 /// Says something else of a decision that was about the file alone.

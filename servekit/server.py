@@ -9,7 +9,6 @@ happened into one queue, and the main thread alone decides.
 import json
 import signal
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -54,9 +53,9 @@ class NativeServer(snapshot.Source, Protocol):
 
 @dataclass(frozen=True)
 class Planned:
-    """Pipelines are compiled, or could not be."""
+    """Each pipeline is compiled, or known to be broken."""
 
-    started: "Future[Started]"
+    started: "Started"
 
 
 @dataclass(frozen=True)
@@ -107,14 +106,18 @@ def serve(plan: Plan) -> ExitCode:
     listener = Listener.bind(plan.management)
     events: SimpleQueue[Event] = SimpleQueue()
     _watch(lambda: _wait_for_signals(events), events, "signals")
-    pipelines = None
+    pipelines: Started | None = None
     if plan.pipelines:
         _watch(lambda: _plan_pipelines(plan, events), events, "planning")
         event = events.get()
-        if not isinstance(event, Planned):
+        if isinstance(event, Signalled):
             return _stopped_while_loading(event, logger)
-        pipelines = event.started.result()
-        _KEPT.append(pipelines.plans)
+        if isinstance(event, Broken):
+            logger.error("failed", reason=event.reason)
+            return ExitCode.FAILED
+        if isinstance(event, Planned):
+            pipelines = event.started
+            _KEPT.append(pipelines.plans)
     with native_errors():
         native = _native.Server.start(pipelines.native_json if pipelines else plan.native_json)
     if pipelines and plan.is_watching:
@@ -124,23 +127,15 @@ def serve(plan: Plan) -> ExitCode:
 
 def _plan_pipelines(plan: Plan, events: SimpleQueue[Event]) -> None:
     """Plans and compiles pipelines. Where there are none, the libraries that this takes are never loaded."""
-    outcome: Future[Started] = Future()
-    try:
-        from servekit.pipelines.starting import started
+    from servekit.pipelines.starting import started
 
-        outcome.set_result(started(plan.native_json, plan.pipelines, allow_code=plan.allow_code))
-    except Exception as error:  # noqa: BLE001 - raised again where it is waited for
-        outcome.set_exception(error)
-    events.put(Planned(outcome))
+    events.put(Planned(started(plan.native_json, plan.pipelines, allow_code=plan.allow_code)))
 
 
-def _stopped_while_loading(event: Event, logger: Logger) -> ExitCode:
+def _stopped_while_loading(event: Signalled, logger: Logger) -> ExitCode:
     """The ports do not listen yet, so nobody is owed an answer."""
-    if isinstance(event, Signalled):
-        logger.info("stopped_while_loading", signal=_name(event.number))
-        return ExitCode.DRAINED
-    logger.error("failed", reason=event.reason if isinstance(event, Broken) else repr(event))
-    return ExitCode.FAILED
+    logger.info("stopped_while_loading", signal=_name(event.number))
+    return ExitCode.DRAINED
 
 
 def _edits(native: "_native.Server", plan: Plan, served: "Started", logger: Logger) -> Callable[[], None]:
